@@ -1,0 +1,108 @@
+"""Disk work off the loop: the one pool of threads that may block.
+
+Everything in ``dtfc.store`` blocks, so everything that calls it does so through
+here. A :class:`Lane` keeps the steps of one piece of work (an upload, a load, a
+read) in order, which is what makes cancelling safe: a coroutine that is
+cancelled while a step runs in its thread queues its clean-up behind that step
+instead of pulling the file descriptor out from under it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Disk(Protocol):
+    """Where blocking work runs."""
+
+    def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Deferred[R]:
+        """Run ``work`` off the loop; its result or exception comes back on the loop."""
+
+
+class DiskThreads:
+    """A pool of threads for the store alone.
+
+    The reactor's own pool also resolves host names; a slow disk must not stop
+    that, nor the other way round.
+
+    Args:
+        reactor: where results are delivered.
+        threads: how many blocking calls may be in flight.
+    """
+
+    def __init__(self, reactor: IReactorFromThreads, threads: int) -> None:
+        self._reactor = reactor
+        self._pool = ThreadPool(minthreads=1, maxthreads=threads, name="disk")
+
+    def start(self) -> None:
+        """Start the threads; call once the process has its final identity."""
+        self._pool.start()
+
+    def stop(self) -> None:
+        """Wait for what is running, then end the threads."""
+        self._pool.stop()
+
+    def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Deferred[R]:
+        """Run ``work`` in one of the threads."""
+        return deferToThreadPool(self._reactor, self._pool, work, *args, **kwargs)
+
+
+class InlineDisk:
+    """Runs everything at once, in the caller: for tests and simulations."""
+
+    def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Deferred[R]:
+        """Run ``work`` now."""
+        return maybeDeferred(work, *args, **kwargs)
+
+
+class Lane:
+    """Steps that run one after another, in the order in which they were queued.
+
+    Args:
+        disk: where each step runs.
+    """
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._waiting: deque[tuple[Deferred[Any], Callable[[], Any]]] = deque()
+        self._busy = False
+
+    def run(self, step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Deferred[R]:
+        """Queue ``step``.
+
+        Cancelling the Deferred only gives up the result: the step still runs,
+        and still runs before every step that is queued after it.
+        """
+        done: Deferred[R] = Deferred()
+        self._waiting.append((done, lambda: step(*args, **kwargs)))
+        if not self._busy:
+            self._next()
+        return done
+
+    def _next(self) -> None:
+        if not self._waiting:
+            self._busy = False
+            return
+        self._busy = True
+        done, step = self._waiting.popleft()
+        self._disk.run(step).addBoth(self._finished, done)
+
+    def _finished(self, result: object, done: Deferred[Any]) -> None:
+        self._next()
+        if not done.called:
+            done.callback(result)
+        elif isinstance(result, Failure):
+            # The waiter has gone; its clean-up is queued behind this step, and
+            # a failure nobody waits for must not surface as unhandled.
+            result.cleanFailure()

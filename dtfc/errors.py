@@ -1,0 +1,177 @@
+"""What can go wrong, as facts.
+
+Rules of this file: an error says what was found, never which status code it
+becomes (``dtfc.http.problems`` has that table). Every error carries its facts
+as attributes, and ``str(error)`` is a sentence that a person understands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class DtfcError(Exception):
+    """Anything dtfc itself refuses or fails at."""
+
+
+class BadDigest(DtfcError):
+    """What was given is not a SHA-512 in hexadecimal."""
+
+    def __init__(self, given: str) -> None:
+        super().__init__("a digest is 128 hexadecimal digits (the SHA-512 of the bytes)")
+        self.given = given
+
+
+class BadName(DtfcError):
+    """What was given cannot be a file name."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class BadInput(DtfcError):
+    """A request, field or form that makes no sense; ``reason`` says which part."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class BadSetting(DtfcError):
+    """A flag or a line of the configuration that cannot be used."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where}: {reason}")
+        self.where = where
+        self.reason = reason
+
+
+class Absent(DtfcError):
+    """Nobody has the blob, or it was deleted here."""
+
+    def __init__(self, digest_hex: str, *, deleted: bool = False) -> None:
+        super().__init__(
+            "this blob was deleted here" if deleted else "no node that could be asked has this blob"
+        )
+        self.digest_hex = digest_hex
+        self.deleted = deleted
+
+
+class Denied(DtfcError):
+    """Not allowed.
+
+    Args:
+        reason: what forbids it (a deny file, a marker, protected mode).
+        remedy: how the operator would allow it; empty if that is not the
+            client's business.
+    """
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(f"{reason}; {remedy}" if remedy else reason)
+        self.reason = reason
+        self.remedy = remedy
+
+
+class WrongDigest(DtfcError):
+    """The bytes that came do not have the digest that was promised."""
+
+    def __init__(self, algorithm: str, expected: str, actual: str) -> None:
+        super().__init__(f"the {algorithm} of the bytes is {actual}, not {expected}")
+        self.algorithm = algorithm
+        self.expected = expected
+        self.actual = actual
+
+
+class WrongLength(DtfcError):
+    """Fewer or more bytes came than were announced."""
+
+    def __init__(self, expected: int, actual: int) -> None:
+        super().__init__(f"{expected} bytes were announced, {actual} came")
+        self.expected = expected
+        self.actual = actual
+
+
+class TooLarge(DtfcError):
+    """The body is larger than this node takes."""
+
+    def __init__(self, limit: int, setting: str) -> None:
+        super().__init__(f"more than {limit} bytes; the limit is set by {setting}")
+        self.limit = limit
+        self.setting = setting
+
+
+class NoSpace(DtfcError):
+    """The disk has no room for the body beside the reserve."""
+
+    def __init__(self, needed: int, free: int, reserve: int) -> None:
+        super().__init__(f"{needed} bytes needed, {free} free, of which {reserve} are kept back")
+        self.needed = needed
+        self.free = free
+        self.reserve = reserve
+
+
+class StoreFailure(DtfcError):
+    """The operating system refused an operation on the store."""
+
+    def __init__(self, operation: str, error: OSError) -> None:
+        super().__init__(f"the store could not {operation}: {error.strerror}")
+        self.operation = operation
+        self.errno = error.errno
+
+
+class BrokenStore(DtfcError):
+    """The store's own files make no sense, or are of a later version."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class Busy(DtfcError):
+    """Another process of this node is already doing it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} is in use by another process of this node")
+        self.what = what
+
+
+class PeersUnreached(DtfcError):
+    """The blob is not here, and not every peer could be asked.
+
+    Args:
+        digest_hex: the blob.
+        unreached: peer URL to what happened there.
+        retry_after: seconds after which asking again makes sense.
+    """
+
+    def __init__(self, digest_hex: str, unreached: Mapping[str, str], retry_after: int) -> None:
+        peers = ", ".join(unreached)
+        super().__init__(f"this blob is not here, and could not be had from: {peers}")
+        self.digest_hex = digest_hex
+        self.unreached = dict(unreached)
+        self.retry_after = retry_after
+
+
+class Stalled(DtfcError):
+    """A client or peer was slower than the lowest rate for too long."""
+
+    def __init__(self, what: str, seconds: float) -> None:
+        super().__init__(f"{what}: nothing useful came for {seconds:g} seconds")
+        self.what = what
+        self.seconds = seconds
+
+
+class Draining(DtfcError):
+    """This node is shutting down and takes no new work."""
+
+    def __init__(self) -> None:
+        super().__init__("this node is shutting down; ask again in a moment, or ask another node")
+
+
+class ConnectionGone(DtfcError):
+    """The client left before its request was complete."""
+
+    def __init__(self) -> None:
+        super().__init__("the client closed the connection before the request was complete")

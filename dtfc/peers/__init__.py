@@ -1,0 +1,1 @@
+"""Requests out: other nodes, asked with treq."""

@@ -1,0 +1,1 @@
+"""The disk: blocking code that knows neither Twisted nor HTTP."""

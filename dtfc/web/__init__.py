@@ -1,0 +1,1 @@
+"""Requests in: the only room that knows Klein and twisted.web's server half."""

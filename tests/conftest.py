@@ -1,0 +1,91 @@
+"""What every test gets: no logged failure and no unclean reactor passes unseen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+from twisted.internet import reactor as _reactor
+from twisted.logger import LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
+
+settings.register_profile("fast", max_examples=60, deadline=None)
+settings.register_profile(
+    "ci", max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("big", max_examples=5000, deadline=None)
+settings.load_profile(os.environ.get("DTFC_HYPOTHESIS", "fast"))
+
+
+class LoggedFailures:
+    """The failures that were logged during one test."""
+
+    def __init__(self) -> None:
+        self.failures: list[Failure | str] = []
+
+    def __call__(self, event: LogEvent) -> None:
+        """Observe one log event."""
+        failure = event.get("log_failure") or event.get("failure")
+        if failure is not None:
+            self.failures.append(failure)
+        elif event.get("isError"):
+            self.failures.append(str(event.get("log_text", event)))
+
+    def flush(self, *kinds: type[Exception]) -> list[Failure | str]:
+        """Take out the failures of these kinds (all, if none is named): they were expected."""
+        taken = [
+            failure
+            for failure in self.failures
+            if not kinds or (isinstance(failure, Failure) and failure.check(*kinds))
+        ]
+        self.failures = [failure for failure in self.failures if failure not in taken]
+        return taken
+
+
+@pytest.fixture(autouse=True)
+def logged_failures() -> Iterator[LoggedFailures]:
+    """Fail the test on any failure that was logged and not flushed."""
+    observer = LoggedFailures()
+    globalLogPublisher.addObserver(observer)
+    yield observer
+    globalLogPublisher.removeObserver(observer)
+    if observer.failures:
+        pytest.fail(f"failures were logged: {observer.failures!r}", pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def clean_reactor() -> Iterator[None]:
+    """Fail the test if it leaves timers or sockets in the reactor."""
+    before = set(_watched())
+    yield
+    left = [call for call in _reactor.getDelayedCalls() if call.active()]  # type: ignore[attr-defined]
+    watched = [each for each in _watched() if each not in before]
+    for call in left:
+        call.cancel()
+    if left or watched:
+        pytest.fail(f"the reactor is unclean: {left!r} {watched!r}", pytrace=False)
+
+
+def _watched() -> list[object]:
+    waker = getattr(_reactor, "_internalReaders", set())
+    readers = _reactor.getReaders()  # type: ignore[attr-defined]
+    writers = _reactor.getWriters()  # type: ignore[attr-defined]
+    return [each for each in [*readers, *writers] if each not in waker]
+
+
+def require_program(name: str) -> str:
+    """Return the path of a program, or skip the test with a reason that names it.
+
+    With ``DTFC_REQUIRE_ALL=1`` a missing program is a failure instead.
+    """
+
+
+    path = shutil.which(name)
+    if path is None:
+        if os.environ.get("DTFC_REQUIRE_ALL") == "1":
+            pytest.fail(f"{name} is not installed and DTFC_REQUIRE_ALL=1", pytrace=False)
+        pytest.skip(reason=f"{name} is not installed")
+    return path
