@@ -7,7 +7,7 @@ as attributes, and ``str(error)`` is a sentence that a person understands.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 
 class DtfcError(Exception):
@@ -175,3 +175,11 @@ class ConnectionGone(DtfcError):
 
     def __init__(self) -> None:
         super().__init__("the client closed the connection before the request was complete")
+
+
+class BadSettings(DtfcError):
+    """Everything that is wrong with flags and configuration file."""
+
+    def __init__(self, problems: Iterable[BadSetting]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))

@@ -1,0 +1,386 @@
+"""Every setting, once.
+
+Rules of this file: a setting is one field of :class:`Settings`; its name in
+flags and files is the field's name with hyphens. Flags, the configuration
+file, the sample configuration and the operator's documentation are all made
+from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dtfc.settings import values
+from dtfc.settings.declaring import Setting, declared, derived, optional, setting, several, switch
+from dtfc.settings.values import Network, Verb
+
+LISTEN = "Where to listen"
+STORE = "The store"
+PEERS = "Peers"
+ACCESS = "Who may do what"
+LIMITS = "Limits"
+PROCESS = "The process"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings in force: frozen; a reload makes new ones.
+
+    Sizes are in bytes, durations in seconds, rates in bytes a second, and
+    paths absolute. :attr:`port` is ``None`` where only endpoints are listened on.
+    """
+
+    # --- Where to listen
+    port: int | None = setting(
+        LISTEN,
+        "PORT",
+        values.integer(0, 65535),
+        "8080",
+        "TCP port; 0 takes a free one and logs it. With --listen, only bound if it is given too.",
+        short="p",
+    )
+    interface: str | None = optional(
+        LISTEN,
+        "ADDRESS",
+        values.address,
+        "Listen with --port on this address only.",
+        default_note="every address, IPv4 and IPv6",
+    )
+    listen: tuple[str, ...] = several(
+        LISTEN,
+        "ENDPOINT",
+        values.endpoint,
+        "Twisted endpoint string to listen on instead of --port: tcp:, tcp6:, ssl:, unix:, "
+        "systemd:. May be given several times.",
+    )
+
+    # --- The store
+    basedir: str = derived(
+        STORE,
+        "DIR",
+        values.text,
+        "Folder of the store; made if it is missing.",
+        path=True,
+        short="b",
+        default_note="$STATE_DIRECTORY, else $XDG_DATA_HOME/dtfc, else ~/.local/share/dtfc",
+    )
+    temp: str | None = optional(
+        STORE,
+        "DIR",
+        values.text,
+        "Folder for uploads that are not complete; must be on the store's file system.",
+        path=True,
+        default_note="inside the store",
+    )
+    provider: str = setting(
+        STORE, "NAME", values.provider, "fs", "Where the bytes are kept; fs is a folder."
+    )
+    fan_out: int | None = optional(
+        STORE,
+        "LEVELS",
+        values.fan_out,
+        "Folders a blob lies deep in a new store: 64 as in 2015, or 2. A store remembers its own.",
+        default_note="64 for a new store",
+    )
+    reserve: int = setting(
+        STORE,
+        "SIZE",
+        values.size(0),
+        "64MiB",
+        "Free space that is kept back: a body that would eat into it is refused (507).",
+        reloadable=True,
+    )
+    partial_ttl: float = setting(
+        STORE,
+        "TIME",
+        values.duration(1),
+        "7d",
+        "How long what is left of a load that was cut off waits to be resumed.",
+        reloadable=True,
+    )
+    disk_threads: int = setting(
+        STORE, "N", values.integer(1, 256), "8", "Threads that read and write the store."
+    )
+
+    # --- Peers
+    peerlist: str | None = optional(
+        PEERS,
+        "FILE",
+        values.text,
+        "The peers: one http://host:port/ a line, # comments; re-read when it changes.",
+        path=True,
+        reloadable=True,
+        default_note="no peers",
+    )
+    me: str | None = optional(
+        PEERS,
+        "URL",
+        values.node_url,
+        "This node's own URL, as it stands in the peer list; it never asks itself.",
+        reloadable=True,
+    )
+    melist: str | None = optional(
+        PEERS,
+        "FILE",
+        values.text,
+        "A file whose first line is this node's own URL; --me goes before it.",
+        path=True,
+        reloadable=True,
+    )
+    peerlist_poll: float = setting(
+        PEERS,
+        "TIME",
+        values.duration(0.1),
+        "5s",
+        "How often the peer list's file is looked at for changes.",
+        reloadable=True,
+    )
+    peer_timeout: float = setting(
+        PEERS,
+        "TIME",
+        values.duration(),
+        "10s",
+        "How long a peer may take to accept a connection, and then to send its first byte.",
+        reloadable=True,
+    )
+    peer_stall: float = setting(
+        PEERS,
+        "TIME",
+        values.duration(),
+        "15s",
+        "How long a peer may send nothing, or less than --peer-rate, before the next is asked.",
+        reloadable=True,
+    )
+    peer_rate: int = setting(
+        PEERS,
+        "RATE",
+        values.rate,
+        "1KiB/s",
+        "The lowest rate at which a peer is worth waiting for.",
+        reloadable=True,
+    )
+    absent_ttl: float = setting(
+        PEERS,
+        "TIME",
+        values.duration(0),
+        "5s",
+        "How long it is remembered that no peer has a blob; 0 asks them each time.",
+        reloadable=True,
+    )
+    absent_max: int = setting(
+        PEERS,
+        "N",
+        values.integer(1, 10_000_000),
+        "10000",
+        "How many absent blobs are remembered; the oldest are forgotten first.",
+        reloadable=True,
+    )
+    max_loads: int = setting(
+        PEERS,
+        "N",
+        values.integer(1, 10_000),
+        "64",
+        "How many blobs are loaded from peers at once; further ones wait.",
+        reloadable=True,
+    )
+
+    # --- Who may do what
+    deny: str | None = optional(
+        ACCESS,
+        "PREFIX",
+        values.text,
+        "While the file PREFIXput exists, PUT is denied; likewise get, head and delete.",
+        path=True,
+        reloadable=True,
+    )
+    allow_anonymous: tuple[Verb, ...] = several(
+        ACCESS,
+        "VERBS",
+        values.verbs,
+        "Verbs that any address may use, such as put,delete. Reads are always open; writes and "
+        "deletes are otherwise taken from this machine only.",
+        reloadable=True,
+    )
+    trusted_proxies: tuple[Network, ...] = several(
+        ACCESS,
+        "NETWORKS",
+        values.networks,
+        "Proxies (addresses or CIDR networks) whose word on the client's address is believed.",
+        reloadable=True,
+    )
+
+    # --- Limits
+    max_body: int | None = setting(
+        LIMITS,
+        "SIZE",
+        values.or_none(values.size()),
+        "none",
+        "The largest body that is taken (413); none leaves the disk as the limit.",
+        reloadable=True,
+    )
+    max_head: int = setting(
+        LIMITS,
+        "SIZE",
+        values.size(1024),
+        "16KiB",
+        "The largest request line and header section (431).",
+        reloadable=True,
+    )
+    max_request_line: int = setting(
+        LIMITS,
+        "SIZE",
+        values.size(512),
+        "8KiB",
+        "The longest request line (414).",
+        reloadable=True,
+    )
+    max_fields: int = setting(
+        LIMITS,
+        "N",
+        values.integer(10, 10_000),
+        "100",
+        "The most header fields in a request (431).",
+        reloadable=True,
+    )
+    max_ranges: int = setting(
+        LIMITS,
+        "N",
+        values.integer(1, 1000),
+        "16",
+        "The most ranges in one answer, after those that touch are joined (416).",
+        reloadable=True,
+    )
+    max_connections: int = setting(
+        LIMITS,
+        "N",
+        values.integer(1, 1_000_000),
+        "1000",
+        "The most connections at once; further ones wait to be accepted.",
+        reloadable=True,
+    )
+    max_connections_per_address: int | None = setting(
+        LIMITS,
+        "N",
+        values.or_none(values.integer(1, 1_000_000)),
+        "none",
+        "The most connections at once from one address; further ones are closed.",
+        reloadable=True,
+    )
+    header_timeout: float = setting(
+        LIMITS,
+        "TIME",
+        values.duration(),
+        "10s",
+        "How long a request's header section may take in all (408).",
+        reloadable=True,
+    )
+    idle_timeout: float = setting(
+        LIMITS,
+        "TIME",
+        values.duration(),
+        "60s",
+        "How long a connection may rest between two requests before it is closed.",
+        reloadable=True,
+    )
+    body_rate: int = setting(
+        LIMITS,
+        "RATE",
+        values.rate,
+        "1KiB/s",
+        "The lowest rate at which a body may come (408).",
+        reloadable=True,
+    )
+    body_grace: float = setting(
+        LIMITS,
+        "TIME",
+        values.duration(),
+        "20s",
+        "How long a body may be slower than --body-rate.",
+        reloadable=True,
+    )
+    write_stall: float = setting(
+        LIMITS,
+        "TIME",
+        values.duration(),
+        "30s",
+        "How long a client may take nothing of an answer before it is cut off.",
+        reloadable=True,
+    )
+    linger_timeout: float = setting(
+        LIMITS,
+        "TIME",
+        values.duration(),
+        "5s",
+        "How long a refused request's body is read and dropped, so that the refusal arrives.",
+        reloadable=True,
+    )
+    max_age: float = setting(
+        LIMITS,
+        "TIME",
+        values.duration(0),
+        "365d",
+        "How long caches may keep a blob (Cache-Control: max-age).",
+        reloadable=True,
+    )
+
+    # --- The process
+    config: str | None = optional(
+        PROCESS,
+        "FILE",
+        values.text,
+        "Configuration file (TOML) with these same names; flags go before it.",
+        path=True,
+        in_file=False,
+        short="c",
+    )
+    check_config: bool = switch(
+        PROCESS,
+        "Say what is wrong with flags and configuration file, and end: 0 if nothing is, else 2.",
+        in_file=False,
+    )
+    log: str | None = optional(
+        PROCESS,
+        "FILE",
+        values.text,
+        "File for the access log and for messages; opened anew on SIGHUP and SIGUSR1.",
+        path=True,
+        default_note="twistd's own log",
+    )
+    log_format: str = setting(
+        PROCESS,
+        "FORMAT",
+        values.one_of("combined", "json"),
+        "combined",
+        "Form of the access log: combined (as Apache and nginx write it) or json.",
+    )
+    drain_timeout: float = setting(
+        PROCESS,
+        "TIME",
+        values.duration(0),
+        "30s",
+        "How long what is in flight may go on after the first SIGTERM.",
+        reloadable=True,
+    )
+    uid: str | None = optional(
+        PROCESS,
+        "USER",
+        values.text,
+        "User (name or number) to become once the ports are bound; the same as twistd's --uid.",
+        short="u",
+    )
+    gid: str | None = optional(
+        PROCESS,
+        "GROUP",
+        values.text,
+        "Group to become; the same as twistd's --gid.",
+        short="g",
+        default_note="the user's own group",
+    )
+    allow_root: bool = switch(
+        PROCESS,
+        "Run as root although nothing here needs it.",
+    )
+
+
+TABLE: tuple[Setting, ...] = declared(Settings)
+BY_NAME: dict[str, Setting] = {each.name: each for each in TABLE}

@@ -1,0 +1,189 @@
+"""What the values of settings look like when they are written as text.
+
+Rules of this file: each parser takes one text and returns one value, or raises
+``ValueError`` with a sentence that says what would be right. Nothing here
+looks at files, the environment or the system: flags, the configuration file
+and the table's own defaults all pass through the same parser.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Literal, TypeAlias, cast, get_args
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+Verb = Literal["get", "head", "put", "delete"]
+VERBS: tuple[Verb, ...] = get_args(Verb)
+
+# "K", "KiB" and "k" are 1024, as in nginx and curl; only "KB" is 1000.
+_FACTORS = {"": 1, "b": 1} | {
+    unit + suffix: (1000 if suffix == "b" else 1024) ** power
+    for power, unit in enumerate("kmgt", start=1)
+    for suffix in ("", "b", "ib")
+}
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)\Z")
+_SECONDS = {
+    unit: Decimal(seconds)
+    for unit, seconds in {
+        "": "1",
+        "ms": "0.001",
+        "s": "1",
+        "m": "60",
+        "h": "3600",
+        "d": "86400",
+        "w": "604800",
+    }.items()
+}
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|[smhdw])?)+\Z")
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhdw]?)")
+_ENDPOINT = re.compile(r"[a-z][a-z0-9]*:.+\Z")
+_NODE_URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?/?\Z")
+_PORTS = range(65536)
+
+
+def text(given: str) -> str:
+    """Take any text that is not empty."""
+    if not given.strip():
+        raise ValueError("is empty")
+    if "\0" in given:
+        raise ValueError("has a NUL in it")
+    return given
+
+
+def integer(lowest: int, highest: int) -> Callable[[str], int]:
+    """Make a parser of whole numbers from ``lowest`` to ``highest``, both included."""
+
+    def parse(given: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,18}", given):
+            raise ValueError(f"{given!r} is not a whole number")
+        if not lowest <= int(given) <= highest:
+            raise ValueError(f"{given} is not between {lowest} and {highest}")
+        return int(given)
+
+    return parse
+
+
+def size(lowest: int = 1) -> Callable[[str], int]:
+    """Make a parser of sizes, such as ``64MiB``, ``1G`` or ``4096``, in bytes."""
+
+    def parse(given: str) -> int:
+        match = _SIZE.match(given)
+        factor = _FACTORS.get(match[2].lower()) if match else None
+        if match is None or factor is None:
+            raise ValueError(f"{given!r} is not a size such as 4096, 512KiB, 64MiB or 1.5G")
+        count = int(Decimal(match[1]) * factor)
+        if count < lowest:
+            raise ValueError(f"{given} is less than {lowest} bytes")
+        return count
+
+    return parse
+
+
+def rate(given: str) -> int:
+    """Parse a rate, such as ``1KiB/s``, in bytes a second; ``/s`` may be left out."""
+    return size()(given.removesuffix("/s"))
+
+
+def duration(lowest: float = 0.001) -> Callable[[str], float]:
+    """Make a parser of durations, such as ``30s``, ``500ms``, ``1h30m`` or ``7d``, in seconds."""
+
+    def parse(given: str) -> float:
+        if not _DURATION.match(given):
+            raise ValueError(f"{given!r} is not a duration such as 500ms, 30s, 5m, 1h30m or 7d")
+        parts = cast("list[tuple[str, str]]", _DURATION_PART.findall(given))
+        if len(parts) > 1 and not all(unit for _, unit in parts):
+            raise ValueError(f"{given!r} has a number without a unit in it")
+        seconds = float(
+            sum((Decimal(number) * _SECONDS[unit] for number, unit in parts), Decimal())
+        )
+        if not lowest <= seconds < math.inf:
+            raise ValueError(f"{given} is less than {lowest:g} seconds")
+        return seconds
+
+    return parse
+
+
+def or_none(parse: Callable[[str], int]) -> Callable[[str], int | None]:
+    """Let ``none`` stand for "no limit" beside what ``parse`` takes."""
+
+    def parse_or_none(given: str) -> int | None:
+        return None if given.lower() == "none" else parse(given)
+
+    return parse_or_none
+
+
+def one_of(*allowed: str) -> Callable[[str], str]:
+    """Make a parser that takes exactly these words."""
+
+    def parse(given: str) -> str:
+        if given not in allowed:
+            raise ValueError(f"{given!r} is not one of: {', '.join(allowed)}")
+        return given
+
+    return parse
+
+
+def provider(given: str) -> str:
+    """Parse where the bytes lie; this version keeps them in a file system only."""
+    if given != "fs":
+        raise ValueError(f"{given!r} is not built into this version; fs (a folder) is")
+    return given
+
+
+def fan_out(given: str) -> int:
+    """Parse how many folders deep a blob lies: the 2015 program's 64, or 2."""
+    if given not in {"2", "64"}:
+        raise ValueError(f"{given!r} is neither 64 (as in 2015) nor 2")
+    return int(given)
+
+
+def address(given: str) -> str:
+    """Parse one IP address to listen on; an IPv6 one may carry a ``%scope``."""
+    try:
+        return str(ipaddress.ip_address(given.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        raise ValueError(f"{given!r} is not an IP address such as 127.0.0.1 or ::1") from None
+
+
+def endpoint(given: str) -> tuple[str]:
+    """Parse one Twisted endpoint string; what follows the colon is Twisted's to read."""
+    if not _ENDPOINT.match(given):
+        raise ValueError(
+            f"{given!r} is not an endpoint such as tcp:8080, tcp6:8080, "
+            "unix:/run/dtfc/http.sock or systemd:domain=INET6:index=0"
+        )
+    return (given,)
+
+
+def verbs(given: str) -> tuple[Verb, ...]:
+    """Parse verbs, separated by commas."""
+    words = [word.strip().lower() for word in given.split(",") if word.strip()]
+    for word in words:
+        if word not in VERBS:
+            raise ValueError(f"{word!r} is not one of: {', '.join(VERBS)}")
+    return tuple(cast("Verb", word) for word in words)
+
+
+def networks(given: str) -> tuple[Network, ...]:
+    """Parse addresses and networks (CIDR), separated by commas."""
+    found: list[Network] = []
+    for word in (word.strip() for word in given.split(",")):
+        if not word:
+            continue
+        try:
+            found.append(ipaddress.ip_network(word))
+        except ValueError as error:
+            raise ValueError(f"{word!r} is not a network such as 10.0.0.0/8: {error}") from None
+    return tuple(found)
+
+
+def node_url(given: str) -> str:
+    """Parse the URL of a node: scheme, host and port, and no path."""
+    match = _NODE_URL.match(given)
+    if match is None or (match[3] and int(match[3]) not in _PORTS):
+        raise ValueError(f"{given!r} is not a node's URL such as http://files1.example:8080/")
+    return given
