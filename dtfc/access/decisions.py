@@ -1,0 +1,119 @@
+"""Who may do what.
+
+Rules of this file: a decision depends on its arguments alone. What has to be
+looked up (does a deny file exist?) is asked through a callable that was handed
+in, on each request, as operators who ``touch`` such a file expect.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dtfc.errors import Denied
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Verb(enum.Enum):
+    """What a caller wants; also the tail of a deny file's name."""
+
+    GET = "get"
+    HEAD = "head"
+    PUT = "put"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Where a request comes from.
+
+    Args:
+        address: of the connection; None for a UNIX socket.
+        forwarded: the X-Forwarded-For values, in order, if there are any.
+    """
+
+    address: str | None
+    forwarded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the configuration says about access.
+
+    Args:
+        deny_prefix: deny files are this prefix and a verb; empty for none.
+        anonymous: verbs that anybody may use from anywhere.
+        trusted_proxies: networks whose X-Forwarded-For is believed.
+    """
+
+    deny_prefix: str = ""
+    anonymous: frozenset[Verb] = frozenset({Verb.GET, Verb.HEAD})
+    trusted_proxies: tuple[Network, ...] = ()
+
+
+def is_local(caller: Caller, trusted: Sequence[Network]) -> bool:
+    """Whether a caller is a process on this machine.
+
+    A connection from loopback that says it forwards for somebody else is that
+    somebody: a reverse proxy on this machine must not make the world local. The
+    address it names is believed only of a trusted proxy.
+    """
+    if not caller.forwarded:
+        return caller.address is None or _is_loopback(caller.address)
+    if caller.address is not None and not _within(caller.address, trusted):
+        return False
+    # The right-most address that is no proxy of ours is the client.
+    chain = [part.strip() for value in caller.forwarded for part in value.split(",")]
+    for address in reversed(chain):
+        if not _within(address, trusted):
+            return _is_loopback(address)
+    return False
+
+
+def check(
+    policy: Policy, caller: Caller, verb: Verb, exists: Callable[[str], bool]
+) -> None:
+    """Allow, or say why not.
+
+    Args:
+        policy: what the configuration says.
+        caller: who asks.
+        verb: what for.
+        exists: whether a file of that path is there.
+
+    Raises:
+        Denied: with the reason, and the flag that would allow it.
+    """
+    if policy.deny_prefix and exists(policy.deny_prefix + verb.value):
+        raise Denied(f"{verb.name} is switched off on this node by its operator (a deny file)")
+    if verb in policy.anonymous or is_local(caller, policy.trusted_proxies):
+        return
+    raise Denied(
+        f"{verb.name} is allowed only from this machine",
+        f"the operator opens it with --allow-anonymous {verb.value}",
+    )
+
+
+def _parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        return parsed.ipv4_mapped
+    return parsed
+
+
+def _is_loopback(address: str) -> bool:
+    parsed = _parse(address)
+    return parsed is not None and parsed.is_loopback
+
+
+def _within(address: str, networks: Sequence[Network]) -> bool:
+    parsed = _parse(address)
+    return parsed is not None and any(
+        parsed.version == network.version and parsed in network for network in networks
+    )

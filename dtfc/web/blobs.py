@@ -1,0 +1,350 @@
+"""GET, HEAD, PUT, POST and DELETE of blobs."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.web.http import datetimeToString
+
+from dtfc.access.decisions import Verb
+from dtfc.digest import Digest
+from dtfc.disk import Disk, Lane
+from dtfc.errors import Absent, BadInput, DtfcError, WrongDigest
+from dtfc.http.digests import legacy_digest, parse_digest_field, parse_legacy_digest, repr_digest
+from dtfc.http.problems import Problem, problem_for
+from dtfc.http.ranges import Plan, Representation, plan, precondition_for_write
+from dtfc.media_types import content_type, is_safe_inline
+from dtfc.names import check_name, content_disposition
+from dtfc.web.forms import boundary_of, store_files
+from dtfc.web.ingest import Ingest
+from dtfc.web.transmit import send
+
+if TYPE_CHECKING:
+    from dtfc.peers.loader import Loader
+    from dtfc.store.blobs import BlobInfo, OpenBlob, Store
+    from dtfc.store.incoming import Stored
+    from dtfc.web.gate import Gate
+    from dtfc.web.site import Request
+
+JSON = "application/json"
+
+#: What a digest names cannot change, so caches may keep it for as long as they
+#: like (RFC 8246). A deletion here does not reach them: the docs say so.
+CACHE_FOREVER = "public, max-age=31536000, immutable"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """A blob in the store, as something that can be sent."""
+
+    blob: OpenBlob
+
+    @property
+    def fd(self) -> int:
+        """The open file."""
+        return self.blob.fd
+
+    def available(self, start: int) -> Deferred[int]:
+        """All of it is here."""
+        return succeed(self.blob.length - start)
+
+
+class Holding:
+    """An open blob that is closed behind the last read, whoever was cancelled."""
+
+    def __init__(self, store: Store, disk: Disk) -> None:
+        self._store = store
+        self.lane = Lane(disk)
+        self._blob: OpenBlob | None = None
+
+    async def open(self, digest: Digest) -> OpenBlob:
+        """Open the blob, on the lane.
+
+        Raises:
+            Absent, Denied, StoreFailure: as the store says.
+        """
+        return await self.lane.run(self._open, digest)
+
+    def _open(self, digest: Digest) -> OpenBlob:
+        self._blob = self._store.open(digest)
+        return self._blob
+
+    def close(self) -> None:
+        """Close it, after everything that was queued."""
+        self.lane.run(self._close)
+
+    def _close(self) -> None:
+        blob, self._blob = self._blob, None
+        if blob is not None:
+            blob.close()
+
+
+class Blobs:
+    """The answers to requests for blobs.
+
+    Args:
+        store: this node's blobs.
+        disk: where blocking work runs.
+        loader: gets from the peers what is not here.
+        gate: who may do what.
+        max_body: most bytes of one blob; None for no limit.
+    """
+
+    def __init__(
+        self, store: Store, disk: Disk, loader: Loader, gate: Gate, max_body: int | None
+    ) -> None:
+        self._store = store
+        self._disk = disk
+        self._loader = loader
+        self._gate = gate
+        self.max_body = max_body
+
+    # -- reading ------------------------------------------------------------
+
+    async def get(self, request: Request, digest: Digest, *, ask_peers: bool) -> None:
+        """Answer GET and HEAD of a blob; load it first if it is not here."""
+        head_only = request.method == b"HEAD"
+        self._gate.admit(request, Verb.HEAD if head_only else Verb.GET)
+        holding = Holding(self._store, self._disk)
+        try:
+            try:
+                blob = await holding.open(digest)
+            except Absent as absent:
+                if absent.deleted or not ask_peers:
+                    raise
+                if head_only:
+                    await self._head_of_remote(request, digest)
+                    return
+                await self._loader.ensure(digest).finished()
+                blob = await holding.open(digest)
+            info = blob.info
+            planned = self._plan(request, digest, info.length, int(info.stored_at), info.name)
+            if planned is not None:
+                await send(request, holding.lane, StoredBlob(blob), planned.parts)
+                request.finish()
+        finally:
+            holding.close()
+
+    async def _head_of_remote(self, request: Request, digest: Digest) -> None:
+        """Answer HEAD from what a peer says: nobody asked for the bytes."""
+        remote = await self._loader.probe(digest)
+        if self._plan(request, digest, remote.length, None, remote.name) is not None:
+            request.write(b"")
+            request.finish()
+
+    def _plan(
+        self,
+        request: Request,
+        digest: Digest,
+        length: int,
+        stored_at: int | None,
+        stored_name: str | None,
+    ) -> Plan | None:
+        """Set the head of the answer; None if that was the whole answer."""
+        name = request.query("name")
+        name = check_name(name) if name is not None else stored_name
+        kind = content_type(name)
+        inline = request.query("inline") == "1" and is_safe_inline(kind)
+        planned = plan(
+            request.method.decode("ascii"),
+            request.field,
+            Representation(length, digest.etag, stored_at or 0),
+            kind,
+            secrets.token_hex(16),
+        )
+        put = request.setHeader
+        put(b"ETag", digest.etag)
+        put(b"Accept-Ranges", b"bytes")
+        put(b"Cache-Control", CACHE_FOREVER)
+        if stored_at is not None:
+            put(b"Last-Modified", datetimeToString(stored_at))
+        if planned.status in (412, 416):
+            request.problem(_refused_range(planned))
+            return None
+        request.setResponseCode(planned.status)
+        if planned.status == 304:  # noqa: PLR2004 -- RFC 9110 section 15.4.5: no more than this
+            request.write(b"")
+            request.finish()
+            return None
+        put(b"Content-Type", kind.encode("ascii"))
+        for field, value in planned.fields:
+            put(field.encode("ascii"), value.encode("ascii"))
+        put(b"Content-Length", b"%d" % planned.length)
+        put(b"Repr-Digest", repr_digest(digest, None).encode("ascii"))
+        put(b"Digest", legacy_digest(digest, None).encode("ascii"))
+        if name is not None:
+            put(b"Content-Disposition", content_disposition(name, inline).encode("ascii"))
+        put(b"X-Content-Type-Options", b"nosniff")
+        put(b"Content-Security-Policy", b"sandbox; default-src 'none'")
+        put(b"Referrer-Policy", b"no-referrer")
+        return planned
+
+    async def info(self, request: Request, digest: Digest) -> None:
+        """Answer what is known here of a blob."""
+        self._gate.admit(request, Verb.GET)
+        info = await self._disk.run(self._store.stat, digest)
+        described = {
+            **_described(info),
+            "names": list(info.names),
+            "stored_at": info.stored_at,
+            "last_verified_at": None,
+            "replicas": [],
+            "marker": None,
+        }
+        request.setHeader(b"Cache-Control", b"no-store")
+        request.answer(200, _json(described), JSON)
+
+    # -- writing ------------------------------------------------------------
+
+    async def put(self, request: Request, name: str | None, digest: Digest | None) -> None:
+        """Store the body of a PUT; everything that can be refused is refused before it."""
+        self._gate.admit(request, Verb.PUT)
+        _refuse_partial_or_coded(request)
+        expected, sha256 = _promised(request, digest)
+        if await self._failed_precondition(request, expected):
+            return
+        ingest = self._new_ingest()
+        try:
+            await ingest.open(request.body.length, want_sha256=sha256 is not None)
+            await ingest.receive(request.body)
+            stored = await ingest.commit(name, digest=expected, sha256=sha256)
+        finally:
+            ingest.close()
+        stored_digest = stored.info.digest
+        request.setHeader(b"Location", f"/{stored_digest}")
+        request.setHeader(b"ETag", stored_digest.etag)
+        request.setHeader(b"Repr-Digest", repr_digest(stored_digest, None))
+        request.answer(201 if stored.new else 200, _json(_stub(stored, name)), JSON)
+
+    async def post(self, request: Request) -> None:
+        """Store the files of a form."""
+        self._gate.admit(request, Verb.PUT)
+        _refuse_partial_or_coded(request)
+        boundary = boundary_of((request.field("content-type") or [None])[-1])
+        if boundary is None:
+            request.setHeader(b"Accept", b"multipart/form-data")
+            request.problem(
+                Problem(
+                    415,
+                    "Unsupported Media Type",
+                    "POST / takes a form (multipart/form-data); send a bare file with PUT /<name>",
+                )
+            )
+            return
+        stubs: list[dict[str, Any]] = []
+        new = False
+        try:
+            async for stored in store_files(request.body, boundary, self._new_ingest):
+                stubs.append(_stub(stored, stored.info.name))
+                new = new or stored.new
+        except DtfcError as error:
+            if not stubs:
+                raise
+            # What is stored stays stored: the client is told which files.
+            request.problem(problem_for(error).with_members(stored=stubs))
+            return
+        if not stubs:
+            raise BadInput("the form holds no file")
+        request.answer(201 if new else 200, _json(stubs), JSON)
+
+    async def delete(self, request: Request, digest: Digest) -> None:
+        """Delete a blob here."""
+        self._gate.admit(request, Verb.DELETE)
+        deleted = await self._disk.run(self._store.delete, digest)
+        if deleted.info is None:
+            raise Absent(digest.hex)
+        request.answer(200, _json({"deleted": True, **_described(deleted.info)}), JSON)
+
+    def _new_ingest(self) -> Ingest:
+        return Ingest(self._store, self._disk, self.max_body)
+
+    async def _failed_precondition(self, request: Request, digest: Digest | None) -> bool:
+        """Answer 412 where If-Match or If-None-Match says so."""
+        if not (request.field("if-match") or request.field("if-none-match")):
+            return False
+        existing = None
+        if digest is not None and await self._disk.run(self._store.holds, digest):
+            existing = Representation(0, digest.etag, 0)
+        if precondition_for_write("PUT", request.field, existing) is None:
+            return False
+        request.problem(
+            Problem(412, "Precondition Failed", "the blob is not in the state you asked for")
+        )
+        return True
+
+
+def _promised(request: Request, digest: Digest | None) -> tuple[Digest | None, bytes | None]:
+    """Return the SHA-512 and SHA-256 that the client says its body has.
+
+    Raises:
+        WrongDigest: the URL and the header fields contradict each other.
+        BadInput: a malformed field.
+    """
+    sha256: bytes | None = None
+    for found in (
+        parse_digest_field(request.field("repr-digest")),
+        parse_digest_field(request.field("content-digest")),
+        parse_legacy_digest(request.field("digest")),
+    ):
+        raw = found.get("sha-512")
+        if raw is not None:
+            promised = Digest(raw)
+            if digest is not None and digest != promised:
+                raise WrongDigest("promised sha-512", digest.hex, promised.hex)
+            digest = promised
+        raw = found.get("sha-256")
+        if raw is not None:
+            if sha256 is not None and sha256 != raw:
+                raise WrongDigest("promised sha-256", sha256.hex(), raw.hex())
+            sha256 = raw
+    return digest, sha256
+
+
+def _refuse_partial_or_coded(request: Request) -> None:
+    if request.field("content-range"):
+        # RFC 9110 section 14.5: a server without partial PUT must not store a part.
+        raise BadInput("PUT stores whole files; Content-Range is not taken")
+    codings = {value.strip().lower() for value in request.field("content-encoding")}
+    if codings - {"identity"}:
+        raise BadInput("Content-Encoding is not taken: a file is stored as its bytes are")
+
+
+def _refused_range(planned: Plan) -> Problem:
+    if planned.status == 416:  # noqa: PLR2004 -- RFC 9110 section 15.5.17
+        return Problem(
+            416,
+            "Range Not Satisfiable",
+            "no byte of the file lies in the ranges you asked for",
+            fields=planned.fields,
+        )
+    return Problem(412, "Precondition Failed", "the blob is not the one you named")
+
+
+def _described(info: BlobInfo) -> dict[str, Any]:
+    """The keys that the 2015 program's PUT answered with, in its order."""
+    return {
+        "sha512": info.digest.hex,
+        "filename": info.name,
+        "length": info.length,
+        "content_type": content_type(info.name),
+        "stub": True,
+    }
+
+
+def _stub(stored: Stored, name: str | None) -> dict[str, Any]:
+    described = _described(stored.info)
+    if name is not None:
+        described["filename"] = name
+        described["content_type"] = content_type(name)
+    return described
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"
+
+
+

@@ -1,0 +1,100 @@
+"""``POST /``: the files of a browser's form, streamed into the store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
+
+from multipart import MultipartError, PushMultipartParser, parse_options_header
+
+from dtfc.errors import BadInput
+from dtfc.names import check_name
+from dtfc.web.ingest import BLOCK, Ingest
+
+if TYPE_CHECKING:
+    from dtfc.store.incoming import Stored
+    from dtfc.web.body import RequestBody
+
+#: Parts of one form; a browser sends a field or a file in each.
+MOST_PARTS = 1000
+
+
+def boundary_of(content_type: str | None) -> str | None:
+    """Return the boundary of a ``multipart/form-data`` body; None if it is another type.
+
+    Raises:
+        BadInput: it is a form, but names no boundary that RFC 2046 allows.
+    """
+    kind, options = parse_options_header(content_type or "")
+    if kind.lower() != "multipart/form-data":
+        return None
+    boundary: str = options.get("boundary", "")
+    if not boundary or len(boundary) > 70 or not boundary.isascii():  # noqa: PLR2004 -- RFC 2046 5.1.1
+        raise BadInput("the form's Content-Type names no usable boundary")
+    return boundary
+
+
+async def store_files(
+    body: RequestBody, boundary: str, new_ingest: Callable[[], Ingest]
+) -> AsyncIterator[Stored]:
+    """Store each file of a form as it arrives.
+
+    Fields that are no files, and file inputs left empty, are passed over. A
+    file that was yielded is durable, whatever happens to those after it.
+
+    Args:
+        body: the form.
+        boundary: from its Content-Type.
+        new_ingest: makes the way into the store for one file.
+
+    Yields:
+        Each file, once it is stored.
+
+    Raises:
+        BadInput: the form is malformed or cut short.
+        DtfcError: whatever stopped a file.
+    """
+    parser = PushMultipartParser(boundary, max_segment_count=MOST_PARTS, strict=True)
+    ingest: Ingest | None = None
+    name: str | None = None
+    try:
+        while True:
+            blocks = await body.read(BLOCK)
+            pieces: list[bytes] = []
+            for event in _events(parser, blocks):
+                if event is None:
+                    if ingest is not None:
+                        await ingest.write(pieces)
+                        pieces = []
+                        yield await ingest.commit(name)
+                        ingest.close()
+                        ingest = None
+                elif isinstance(event, (bytes, bytearray)):
+                    if ingest is not None:
+                        pieces.append(bytes(event))
+                elif event.filename:
+                    name = _base_name(event.filename)
+                    ingest = new_ingest()
+                    await ingest.open(None)
+            if ingest is not None and pieces:
+                await ingest.write(pieces)
+            if not blocks:
+                return
+    finally:
+        if ingest is not None:
+            ingest.close()
+
+
+def _events(parser: Any, blocks: list[bytes]) -> Any:
+    try:
+        for block in blocks:
+            yield from parser.parse(block)
+        if not blocks:
+            parser.close()
+    except MultipartError as error:
+        raise BadInput(f"the form is malformed: {error}") from None
+
+
+def _base_name(given: str) -> str:
+    """Return the last part of a path: old browsers send whole paths (RFC 7578 section 4.2)."""
+    return check_name(given.replace("\\", "/").rpartition("/")[2])

@@ -1,0 +1,43 @@
+"""Asks whether a request may do what it wants, before anything else happens."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from dtfc.access.decisions import Caller, Policy, Verb, check
+
+if TYPE_CHECKING:
+    from dtfc.web.site import Request
+
+
+class Gate:
+    """The policy in force, applied to requests.
+
+    Args:
+        policy: replaced as a whole when the configuration is read again.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+
+    def admit(self, request: Request, verb: Verb) -> None:
+        """Return if the request's sender may do this.
+
+        Deny files are looked at on each request: one stat of a path that the
+        kernel has cached, so it is done on the loop.
+
+        Raises:
+            Denied: it may not.
+        """
+        check(self.policy, caller_of(request), verb, os.path.exists)
+
+
+def caller_of(request: Request) -> Caller:
+    """Say where a request comes from."""
+    address = getattr(request.getClientAddress(), "host", None)
+    forwarded = [*request.field("x-forwarded-for")]
+    if not forwarded and (request.field("forwarded") or request.field("via")):
+        # Somebody forwarded it, and does not say for whom.
+        forwarded = ["unknown"]
+    return Caller(address, tuple(forwarded))

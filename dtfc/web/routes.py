@@ -1,0 +1,149 @@
+"""Every URL on one screen. What stands behind each is in the modules named here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from klein import Klein
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import BaseConverter
+
+from dtfc.digest import Digest
+from dtfc.errors import DtfcError
+from dtfc.http.problems import method_not_allowed, not_found, problem_for
+from dtfc.names import check_name
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+    from twisted.web.iweb import IRequest
+
+    from dtfc.web.blobs import Blobs
+    from dtfc.web.site import Request
+    from dtfc.web.status import Status
+
+_log = Logger()
+
+
+class DigestConverter(BaseConverter):
+    """128 hexadecimal digits of either case in a URL."""
+
+    regex = "[0-9a-fA-F]{128}"
+    weight = 50  # before <name>: a digest in a URL always names a blob
+
+    def to_python(self, value: str) -> Digest:
+        """Parse the digits."""
+        return Digest.from_hex(value)
+
+
+class Routes:
+    """The URLs of a node.
+
+    Args:
+        blobs: what is kept and served.
+        status: what the node says of itself.
+    """
+
+    app = Klein()
+    app.url_map.converters["digest"] = DigestConverter
+    app.url_map.merge_slashes = False
+
+    def __init__(self, blobs: Blobs, status: Status) -> None:
+        self._blobs = blobs
+        self._status = status
+
+    # -- the node -----------------------------------------------------------
+
+    @app.route("/", methods=["GET"])
+    def front(self, request: Request) -> None:
+        self._status.front(request)
+
+    @app.route("/health.html", methods=["GET"])
+    def health(self, request: Request) -> None:
+        self._status.health(request)
+
+    @app.route("/livez", methods=["GET"])
+    def livez(self, request: Request) -> None:
+        self._status.livez(request)
+
+    @app.route("/readyz", methods=["GET"])
+    async def readyz(self, request: Request) -> None:
+        await self._status.readyz(request)
+
+    @app.route("/files.json", methods=["GET"])
+    async def files(self, request: Request) -> None:
+        await self._status.files(request)
+
+    @app.route("/refreshpeers.html", methods=["PUT", "POST"])
+    async def refresh_peers(self, request: Request) -> None:
+        await self._status.refresh_peers(request)
+
+    # -- blobs --------------------------------------------------------------
+
+    @app.route("/", methods=["POST"])
+    async def post(self, request: Request) -> None:
+        await self._blobs.post(request)
+
+    @app.route("/<digest:digest>", methods=["GET"])
+    async def get(self, request: Request, digest: Digest) -> None:
+        await self._blobs.get(request, digest, ask_peers=True)
+
+    @app.route("/<digest:digest>/nopeerload", methods=["GET"])
+    async def get_here(self, request: Request, digest: Digest) -> None:
+        await self._blobs.get(request, digest, ask_peers=False)
+
+    @app.route("/<digest:digest>/info", methods=["GET"])
+    async def info(self, request: Request, digest: Digest) -> None:
+        await self._blobs.info(request, digest)
+
+    @app.route("/<digest:digest>", methods=["DELETE"])
+    async def delete(self, request: Request, digest: Digest) -> None:
+        await self._blobs.delete(request, digest)
+
+    @app.route("/<digest:digest>", methods=["PUT"])
+    async def put_digest(self, request: Request, digest: Digest) -> None:
+        await self._blobs.put(request, None, digest)
+
+    @app.route("/<digest:digest>/<name>", methods=["PUT"])
+    async def put_digest_and_name(self, request: Request, digest: Digest, name: str) -> None:
+        await self._blobs.put(request, check_name(name), digest)
+
+    @app.route("/<name>", methods=["PUT"])
+    async def put_name(self, request: Request, name: str) -> None:
+        await self._blobs.put(request, check_name(name), None)
+
+    # -- everything else ----------------------------------------------------
+
+    @app.route("/", methods=["OPTIONS"], branch=True)
+    def options(self, request: Request) -> None:
+        self._status.options(request)
+
+    @app.handle_errors(Exception)
+    def failed(self, request: IRequest, failure: Failure) -> Deferred[None] | None:
+        """Turn any error into a problem; a bug is logged, and hides behind a 500."""
+        return failed(request, failure)
+
+
+def failed(request: Any, failure: Failure) -> Deferred[None] | None:
+    """Answer a failed route.
+
+    Returns:
+        A Deferred that fires when the connection is gone, where an answer had
+        been begun and the connection was cut; None where the problem was sent.
+    """
+    error = failure.value
+    if isinstance(error, MethodNotAllowed):
+        request.problem(method_not_allowed(error.valid_methods or ()))
+    elif isinstance(error, HTTPException):
+        request.problem(not_found(request.path.decode("latin-1")))
+    elif isinstance(error, DtfcError):
+        request.problem(problem_for(error))
+    elif not isinstance(error, CancelledError):
+        _log.failure("{method} {uri} failed", failure, method=request.method, uri=request.uri)
+        request.problem(problem_for(error))
+    if request.finished or request._disconnected:  # noqa: SLF001 -- Twisted has no public name
+        return None
+    # The answer was cut: Klein must not finish it, so it waits for the end.
+    gone: Deferred[None] = request.notifyFinish()
+    return gone.addErrback(lambda _failure: None)

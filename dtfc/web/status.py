@@ -1,0 +1,171 @@
+"""What a node says of itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from dtfc import __version__
+from dtfc.access.decisions import Verb
+from dtfc.errors import BadInput, DtfcError
+from dtfc.http.problems import Problem
+
+if TYPE_CHECKING:
+    from dtfc.disk import Disk
+    from dtfc.peers.roster import Roster
+    from dtfc.store.blobs import Store
+    from dtfc.web.gate import Gate
+    from dtfc.web.site import Request
+
+JSON = "application/json"
+
+#: Names in one page of /files.json.
+DEFAULT_PAGE = 100
+LARGEST_PAGE = 1000
+
+FRONT = f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>dtfc</title>
+<meta name="viewport" content="width=device-width">
+<h1>dtfc {__version__}</h1>
+<form method="post" action="/" enctype="multipart/form-data">
+<p><label>Files to store: <input type="file" name="file" multiple required></label>
+<button>Store</button></p></form>
+<p><a href="/files.json">Names kept here</a> · <a href="/readyz?verbose">State of this node</a></p>
+</html>
+"""
+
+
+class Status:
+    """Health, readiness, names and peers.
+
+    Args:
+        store: whose state is told.
+        disk: where blocking work runs.
+        roster: the peers.
+        gate: who may do what.
+        draining: whether the node is shutting down.
+    """
+
+    def __init__(
+        self, store: Store, disk: Disk, roster: Roster, gate: Gate, draining: Callable[[], bool]
+    ) -> None:
+        self._store = store
+        self._disk = disk
+        self._roster = roster
+        self._gate = gate
+        self._draining = draining
+
+    def front(self, request: Request) -> None:
+        """A page for people who open the node in a browser."""
+        request.setHeader(
+            b"Content-Security-Policy",
+            b"default-src 'none'; form-action 'self'; frame-ancestors 'none'",
+        )
+        request.answer(200, FRONT.encode("utf-8"), "text/html; charset=utf-8")
+
+    def health(self, request: Request) -> None:
+        """The 2015 program's words: this process answers."""
+        request.setHeader(b"Cache-Control", b"no-store")
+        request.answer(200, b"All systems go.", "text/plain; charset=utf-8")
+
+    def livez(self, request: Request) -> None:
+        """This process answers; in JSON."""
+        self._tell(request, 200, {"status": "ok", "version": __version__})
+
+    async def readyz(self, request: Request) -> None:
+        """Whether this node can do its work: 503 while draining or when the disk refuses."""
+        checks: dict[str, Any] = {"draining": self._draining()}
+        ready = not self._draining()
+        try:
+            await self._disk.run(self._store.writable)
+            checks["store"] = "writable"
+        except DtfcError as error:
+            checks["store"] = str(error)
+            ready = False
+        space = await self._disk.run(self._store.space)
+        checks["free_bytes"] = space.free
+        checks["reserve_bytes"] = space.reserve
+        checks["peers"] = len(self._roster.current())
+        status = {"status": "ok" if ready else "unavailable"}
+        if request.query("verbose") is not None:
+            status |= checks
+        self._tell(request, 200 if ready else 503, status)
+
+    async def files(self, request: Request) -> None:
+        """Names and the digests they stand for, a page at a time."""
+        self._gate.admit(request, Verb.GET)
+        limit = _page_size(request.query("limit"))
+        page = await self._disk.run(
+            self._store.catalog.by_name,
+            name=request.query("name"),
+            prefix=request.query("prefix"),
+            after=request.query("after"),
+            limit=limit,
+        )
+        files = [
+            {"name": row.name, "sha512": row.digest.hex, "length": row.length, "stored_at": row.at}
+            for row in page.rows
+        ]
+        self._tell(request, 200, {"files": files, "next": page.next})
+
+    async def refresh_peers(self, request: Request) -> None:
+        """Read the peer list again, and tell the peers now in force."""
+        self._gate.admit(request, Verb.PUT)
+        change = await self._disk.run(self._roster.reload)
+        self._tell(
+            request,
+            200,
+            {
+                "peers": [peer.url for peer in change.peers],
+                "bad_lines": [
+                    {"line": bad.number, "text": bad.text, "reason": bad.reason}
+                    for bad in change.bad_lines
+                ],
+            },
+        )
+
+    def options(self, request: Request) -> None:
+        """Tell which methods a URL takes."""
+        request.setHeader(b"Allow", ", ".join(allowed(request.path)).encode("ascii"))
+        request.answer(204)
+
+    def _tell(self, request: Request, status: int, value: dict[str, Any]) -> None:
+        request.setHeader(b"Cache-Control", b"no-store")
+        if status == 503:  # noqa: PLR2004
+            request.problem(
+                Problem(
+                    503,
+                    "Not Ready",
+                    "this node cannot do its work now",
+                    members=value,
+                    fields=(("Retry-After", "5"),),
+                )
+            )
+            return
+        request.answer(status, json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n", JSON)
+
+
+def _page_size(given: str | None) -> int:
+    if given is None:
+        return DEFAULT_PAGE
+    if not (given.isascii() and given.isdigit()) or not 1 <= int(given[:9]) <= LARGEST_PAGE:
+        raise BadInput(f"limit is a number from 1 to {LARGEST_PAGE}")
+    return int(given)
+
+
+def allowed(path: bytes) -> list[str]:
+    """Return the methods that a path takes (RFC 9110 section 9.3.7)."""
+    first, _, rest = path[1:].partition(b"/")
+    is_digest = len(first) == 128 and not first.strip(b"0123456789abcdefABCDEF")  # noqa: PLR2004
+    if path == b"/":
+        return ["GET", "HEAD", "POST", "OPTIONS"]
+    if first == b"refreshpeers.html":
+        return ["PUT", "POST", "OPTIONS"]
+    if not rest and first in (b"health.html", b"livez", b"readyz", b"files.json"):
+        return ["GET", "HEAD", "PUT", "OPTIONS"]
+    if is_digest and not rest:
+        return ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"]
+    if is_digest and rest in (b"nopeerload", b"info"):
+        return ["GET", "HEAD", "PUT", "OPTIONS"]
+    return ["PUT", "OPTIONS"]

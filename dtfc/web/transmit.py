@@ -1,0 +1,253 @@
+"""File to socket: sendfile(2) where the kernel can, a push producer elsewhere.
+
+On a plain TCP connection the bytes of a blob never enter this process. Twisted
+has no sendfile, but the class of an accepted connection is a replaceable
+attribute of its port: :class:`FileServer` overrides ``doWrite`` and sends from
+the file once its own buffers are empty. TLS and UNIX sockets get the same bytes
+through :func:`send`'s reading loop.
+
+Rules that make it safe:
+
+* headers that wait in the buffers always leave first;
+* a turn sends at most :data:`TURN` bytes, so that clients share the loop;
+* a file that ends before its blob does aborts the connection: the client must
+  never take a short body for a whole one;
+* nothing else writes to the connection meanwhile: the channel answers one
+  request at a time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.internet import main, tcp, unix
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dtfc.errors import DtfcError
+from dtfc.http.ranges import Span
+
+if TYPE_CHECKING:
+    from dtfc.disk import Lane
+    from dtfc.web.site import Request
+
+#: Bytes that one connection may send before the others have their turn.
+TURN = 1024 * 1024
+
+#: Bytes read at once where sendfile is not possible.
+BLOCK = 256 * 1024
+
+
+class Shrunk(DtfcError):
+    """A blob's file ended before its recorded length."""
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(f"the file ended at byte {offset}, before its blob did")
+        self.offset = offset
+
+
+class Source(Protocol):
+    """What can be sent: a stored blob, or one that is still being loaded."""
+
+    @property
+    def fd(self) -> int:
+        """The file, open for reading at any offset."""
+
+    def available(self, start: int) -> Deferred[int]:
+        """Bytes readable from ``start`` on; fires with at least one, or fails."""
+
+
+class Metered:
+    """Counts what leaves, so that a reader who does not read is noticed."""
+
+    bytes_out = 0
+
+    def writeSomeData(self, data: bytes) -> int | BaseException:  # noqa: N802 -- Twisted's name
+        """Write some data and count what the kernel took."""
+        written: int | BaseException = super().writeSomeData(data)  # type: ignore[misc] -- a mix-in
+        if isinstance(written, int) and written > 0:
+            self.bytes_out += written
+        return written
+
+    @property
+    def unsent(self) -> bool:
+        """Whether bytes wait for the client to read."""
+        buffers: Any = self
+        return bool(len(buffers.dataBuffer) - buffers.offset + buffers._tempDataLen)  # noqa: SLF001 -- the base's
+
+
+class LocalServer(Metered, unix.Server):
+    """An accepted UNIX connection."""
+
+
+class FileServer(Metered, tcp.Server):
+    """An accepted TCP connection that can send from a file."""
+
+    _file: _Sending | None = None
+
+    def send_file(self, fd: int, offset: int, count: int) -> Deferred[int]:
+        """Send ``count`` bytes of a file after everything written so far.
+
+        Args:
+            fd: a regular file; must stay open until the Deferred fires.
+            offset: the first byte.
+            count: how many bytes, at least one.
+
+        Returns:
+            A Deferred of the bytes sent.
+
+        Raises:
+            Shrunk: the file ended early; the connection is no longer usable.
+            ConnectionLost: the client left (whatever reason Twisted gives).
+        """
+        self._file = _Sending(fd, offset, count)
+        self.startWriting()
+        return self._file.done
+
+    @property
+    def unsent(self) -> bool:
+        """Whether bytes wait for the client to read."""
+        return self._file is not None or super().unsent
+
+    def doWrite(self) -> Any:  # noqa: N802 -- Twisted's name
+        """Send what is buffered, then from the file."""
+        sending = self._file
+        if sending is None:
+            return super().doWrite()  # type: ignore[no-untyped-call] -- Twisted's own
+        if super().unsent:
+            # The base would close or stop writing once its buffers are empty;
+            # the file comes first.
+            closing, self.disconnecting = self.disconnecting, False
+            half, self._writeDisconnecting = self._writeDisconnecting, False
+            problem = super().doWrite()  # type: ignore[no-untyped-call] -- Twisted's own
+            self.disconnecting, self._writeDisconnecting = closing, half
+            self.startWriting()
+            return problem
+        return self._send_some(sending)
+
+    def _send_some(self, sending: _Sending) -> Any:
+        try:
+            sent = os.sendfile(
+                self.fileno(), sending.fd, sending.offset, min(sending.left, TURN)
+            )
+        except BlockingIOError:
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        if sent == 0:
+            self._file = None
+            sending.done.errback(Failure(Shrunk(sending.offset)))
+            return None
+        self.bytes_out += sent
+        sending.offset += sent
+        sending.left -= sent
+        if sending.left == 0:
+            self._file = None
+            self.stopWriting()
+            sending.done.callback(sending.count)
+            if self.disconnecting or self._writeDisconnecting:
+                self.startWriting()
+        return None
+
+    def connectionLost(self, reason: Failure) -> None:  # noqa: N802 -- Twisted's name
+        """Tell whoever waits for the file to be sent."""
+        sending, self._file = self._file, None
+        super().connectionLost(reason)
+        if sending is not None and not sending.done.called:
+            sending.done.errback(reason)
+
+
+class _Sending:
+    """A stretch of a file on its way."""
+
+    def __init__(self, fd: int, offset: int, count: int) -> None:
+        self.fd = fd
+        self.offset = offset
+        self.count = count
+        self.left = count
+        self.done: Deferred[int] = Deferred()
+
+
+@implementer(IPushProducer)
+class Pace:
+    """Follows the transport's wish to pause; lets a coroutine wait for its turn."""
+
+    def __init__(self) -> None:
+        self._paused = False
+        self._waiter: Deferred[None] | None = None
+
+    def pauseProducing(self) -> None:  # noqa: N802 -- Twisted's name
+        """Stop: the client reads more slowly than we write."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:  # noqa: N802 -- Twisted's name
+        """Go on."""
+        self._paused = False
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.callback(None)
+
+    def stopProducing(self) -> None:  # noqa: N802 -- Twisted's name
+        """Stop for good: the connection is gone; the coroutine is cancelled by its request."""
+        self._paused = True
+
+    async def turn(self) -> None:
+        """Wait until bytes may be written."""
+        while self._paused:
+            # Fired by resumeProducing; cancelled when the client leaves.
+            self._waiter = Deferred()
+            await self._waiter
+
+
+async def send(
+    request: Request, lane: Lane, source: Source, parts: Sequence[bytes | Span]
+) -> None:
+    """Send the parts of a planned body.
+
+    Args:
+        request: headers are set; nothing of the body was written yet.
+        lane: where the file is read if the connection cannot send from it; the
+            caller closes the file on the same lane, behind the last read.
+        source: where the spans lie.
+        parts: literal bytes (multipart framing) and spans of the source.
+
+    Raises:
+        Shrunk: the file ended early; the caller must abort the connection.
+    """
+    pace = Pace()
+    request.registerProducer(pace, True)
+    try:
+        request.write(b"")  # the head, if it has not left yet
+        for part in parts:
+            if isinstance(part, bytes):
+                request.write(part)
+                continue
+            await _send_span(request, lane, source, part, pace)
+    finally:
+        if request.channel is not None:
+            request.unregisterProducer()
+
+
+async def _send_span(
+    request: Request, lane: Lane, source: Source, span: Span, pace: Pace
+) -> None:
+    offset, end = span.start, span.start + span.length
+    transport = request.channel.transport
+    direct = type(transport) is FileServer and not transport.TLS
+    while offset < end:
+        count = min(end - offset, await source.available(offset))
+        if direct:
+            await transport.send_file(source.fd, offset, count)
+            request.sentLength += count
+        else:
+            block = await lane.run(os.pread, source.fd, min(count, BLOCK), offset)
+            if not block:
+                raise Shrunk(offset)
+            await pace.turn()
+            request.write(block)
+            count = len(block)
+        offset += count

@@ -1,0 +1,113 @@
+"""A connection without a socket: a channel on a transport that remembers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from dtfc.http.heads import Limits
+from dtfc.web.accesslog import Entry
+from dtfc.web.site import Channel, Deadlines, Request, Site
+
+
+class Transport(StringTransport):
+    """Remembers what was written, whether it reads, and how it was closed."""
+
+    bufferSize = 65536  # noqa: N815 -- Twisted's name
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.half_closed = False
+        self.aborted = False
+        self.bytes_out = 0
+        self.unsent = False
+
+    def loseWriteConnection(self) -> None:  # noqa: N802 -- Twisted's name
+        self.half_closed = True
+
+    def abortConnection(self) -> None:  # noqa: N802 -- Twisted's name
+        self.aborted = True
+        super().abortConnection()
+
+    @property
+    def reading(self) -> bool:
+        return self.producerState == "producing"
+
+
+class Answering(Resource):
+    """Hands each request to a function."""
+
+    isLeaf = True
+
+    def __init__(self, respond: Callable[[Any], object]) -> None:
+        super().__init__()
+        self._respond = respond
+
+    def render(self, request: Any) -> Any:
+        self._respond(request)
+        return NOT_DONE_YET
+
+
+class Wire:
+    """A channel, its transport, its clock, and the requests that were routed."""
+
+    def __init__(self, respond: Callable[[Any], object] | None = None, **deadlines: Any) -> None:
+        self.clock = Clock()
+        self.clock.advance(1_000_000)
+        self.requests: list[Request] = []
+        self.log: list[Entry] = []
+        self._respond = respond
+        self.site = Site(
+            Answering(self._routed),
+            self.clock,
+            Limits(),
+            Deadlines(**deadlines),
+            self.log.append,
+        )
+        self.site.startFactory()
+        self.transport = Transport()
+        self.channel: Channel = self.site.buildProtocol(None)
+        self.channel.makeConnection(self.transport)
+
+    def _routed(self, request: Request) -> None:
+        self.requests.append(request)
+        if self._respond is not None:
+            self._respond(request)
+
+    def send(self, data: bytes) -> None:
+        """Deliver bytes, as far as the channel reads them."""
+        self.channel.dataReceived(data)
+
+    @property
+    def got(self) -> bytes:
+        """What was written to the client."""
+        return bytes(self.transport.value())
+
+    @property
+    def statuses(self) -> list[int]:
+        """The statuses of all answers so far."""
+        return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", self.got)]
+
+    def lose(self) -> None:
+        """The client closes."""
+        self.channel.connectionLost(Failure(ConnectionDone()))
+
+    def pass_time(self, seconds: int) -> None:
+        """Let the clock run, second by second."""
+        for _ in range(seconds):
+            self.clock.advance(1)
+
+
+@pytest.fixture
+def new_wire() -> Callable[..., Wire]:
+    """Make a connection to a site that answers with the given function."""
+    return Wire

@@ -1,0 +1,230 @@
+"""File to socket, over real connections: the same bytes either way."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor as _reactor
+from twisted.internet import tcp
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.threads import deferToThread
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from dtfc.disk import DiskThreads, Lane
+from dtfc.http.heads import Limits
+from dtfc.http.problems import problem_for
+from dtfc.http.ranges import Span
+from dtfc.web.site import Deadlines, Site
+from dtfc.web.transmit import FileServer, Metered, Shrunk, send
+
+reactor: Any = _reactor
+
+SIZE = 5 * 1024 * 1024 + 12345
+
+
+class PlainServer(Metered, tcp.Server):
+    """A connection that cannot send from a file, as with TLS."""
+
+
+class FileSource:
+    def __init__(self, fd: int, size: int) -> None:
+        self.fd = fd
+        self._size = size
+
+    def available(self, start: int) -> Deferred[int]:
+        return succeed(self._size - start)
+
+
+class Sending(Resource):
+    """Answers every GET with the parts that a test chose."""
+
+    isLeaf = True
+
+    def __init__(self, disk: DiskThreads, source: FileSource) -> None:
+        super().__init__()
+        self.parts: list[bytes | Span] = [Span(0, SIZE)]
+        self.failures: list[Exception] = []
+        self._disk = disk
+        self._source = source
+
+    def render_GET(self, request: Any) -> int:  # noqa: N802 -- Twisted's name
+        length = sum(len(p) if isinstance(p, bytes) else p.length for p in self.parts)
+        request.setHeader(b"Content-Length", b"%d" % length)
+
+        async def answer() -> None:
+            try:
+                await send(request, Lane(self._disk), self._source, self.parts)
+                request.finish()
+            except Shrunk as error:
+                self.failures.append(error)
+                request.problem(problem_for(error))
+            except Exception as error:  # noqa: BLE001 -- noted for the test
+                self.failures.append(error)
+
+        Deferred.fromCoroutine(answer())
+        return NOT_DONE_YET
+
+
+class Rig:
+    def __init__(self, folder: Path, server: type[tcp.Server]) -> None:
+        self.content = random.Random(7).randbytes(SIZE)
+        self.path = folder / "data"
+        self.path.write_bytes(self.content)
+        self.fd = os.open(self.path, os.O_RDONLY)
+        self.disk = DiskThreads(reactor, 2)
+        self.disk.start()
+        self.resource = Sending(self.disk, FileSource(self.fd, SIZE))
+        self.site = Site(self.resource, reactor, Limits(), Deadlines(), lambda _entry: None)
+        self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")
+        self.port.transport = server
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port.getHost().port), timeout=20)
+
+    async def client(self, talk: Callable[[socket.socket], Any]) -> Any:
+        """Run a blocking client in a thread."""
+
+        def run() -> Any:
+            with self.connect() as connection:
+                return talk(connection)
+
+        return await deferToThread(run)
+
+    async def stop(self) -> None:
+        await self.port.stopListening()
+        self.site.abort()
+        pause: Deferred[None] = Deferred()
+        reactor.callLater(0.01, pause.callback, None)
+        await pause
+        self.disk.stop()
+        os.close(self.fd)
+
+
+@pytest.fixture(params=[FileServer, PlainServer])
+def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(tmp_path, request.param)
+    yield rig
+    pytest_twisted.blockon(Deferred.fromCoroutine(rig.stop()))
+
+
+def ask(connection: socket.socket, times: int = 1, close: bool = False) -> None:
+    line = b"Connection: close\r\n" if close else b""
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n" % line * times)
+
+
+def read_answer(file: Any) -> bytes:
+    length = 0
+    while (line := file.readline()) not in (b"\r\n", b""):
+        if line.lower().startswith(b"content-length:"):
+            length = int(line.split(b":")[1])
+    return bytes(file.read(length))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_whole_file(rig: Rig) -> None:
+    def talk(connection: socket.socket) -> bytes:
+        ask(connection)
+        return read_answer(connection.makefile("rb"))
+
+    assert await rig.client(talk) == rig.content
+
+
+@pytest_twisted.ensureDeferred
+async def test_keep_alive(rig: Rig) -> None:
+    def talk(connection: socket.socket) -> list[bool]:
+        file = connection.makefile("rb")
+        same = []
+        for _ in range(4):
+            ask(connection)
+            same.append(read_answer(file) == rig.content)
+        return same
+
+    assert await rig.client(talk) == [True] * 4
+
+
+@pytest_twisted.ensureDeferred
+async def test_five_pipelined(rig: Rig) -> None:
+    def talk(connection: socket.socket) -> list[bool]:
+        ask(connection, times=5)
+        file = connection.makefile("rb")
+        return [read_answer(file) == rig.content for _ in range(5)]
+
+    assert await rig.client(talk) == [True] * 5
+
+
+@pytest_twisted.ensureDeferred
+async def test_literal_parts_between_spans(rig: Rig) -> None:
+    rig.resource.parts = [b"--a", Span(5, 70_000), b"--b", Span(SIZE - 3, 3), b"--end"]
+
+    def talk(connection: socket.socket) -> bytes:
+        ask(connection)
+        return read_answer(connection.makefile("rb"))
+
+    content = rig.content
+    expected = b"--a" + content[5:70_005] + b"--b" + content[-3:] + b"--end"
+    assert await rig.client(talk) == expected
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_connection_ends_after_the_file_when_asked_to(rig: Rig) -> None:
+    def talk(connection: socket.socket) -> bytes:
+        ask(connection, close=True)
+        return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+    answer = await rig.client(talk)
+    assert answer.partition(b"\r\n\r\n")[2] == rig.content
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_slow_reader_gets_every_byte(rig: Rig) -> None:
+    rig.resource.parts = [Span(9, 150_000)]
+
+    def talk(connection: socket.socket) -> bytes:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        ask(connection, close=True)
+        return b"".join(iter(lambda: connection.recv(3000), b""))
+
+    answer = await rig.client(talk)
+    assert answer.partition(b"\r\n\r\n")[2] == rig.content[9:150_009]
+
+
+@pytest_twisted.ensureDeferred
+async def test_clients_that_leave_in_the_middle(rig: Rig) -> None:
+    def leave(connection: socket.socket) -> int:
+        ask(connection)
+        return len(connection.recv(100_000))
+
+    for _ in range(20):
+        assert await rig.client(leave) > 0
+
+    def talk(connection: socket.socket) -> bytes:
+        ask(connection)
+        return read_answer(connection.makefile("rb"))
+
+    assert await rig.client(talk) == rig.content
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_file_that_shrank_is_cut_off(rig: Rig) -> None:
+    os.truncate(rig.path, SIZE - 10)
+
+    def talk(connection: socket.socket) -> int:
+        ask(connection)
+        answer = b""
+        try:
+            while data := connection.recv(1 << 16):
+                answer += data
+        except ConnectionResetError:
+            pass
+        return len(answer.partition(b"\r\n\r\n")[2])
+
+    assert await rig.client(talk) < SIZE
+    assert [type(each) for each in rig.resource.failures] == [Shrunk]
