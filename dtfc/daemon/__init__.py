@@ -1,0 +1,1 @@
+"""The process: sockets, signals, identity, logs, and what systemd is told."""

@@ -1,0 +1,24 @@
+"""Ending a start that failed: one line for the operator, exit code 1, no traceback."""
+
+from __future__ import annotations
+
+
+class CannotStart(SystemExit, Exception):
+    """The daemon cannot start.
+
+    It is both, because twistd looks for both: it removes its pid file and tells
+    the process that waits for a daemon to come up only on an ``Exception``, and
+    the interpreter prints the message without a traceback and exits with 1 only
+    on a ``SystemExit`` whose code is text.
+
+    Args:
+        message: what is wrong, and what to do about it; one line. A
+            daemonizing twistd shows the first 80 bytes or so.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"dtfc: {message}")
+
+
+# twistd prints the qualified name before the message and cuts off after 100 bytes.
+CannotStart.__module__ = "dtfc"

@@ -1,0 +1,312 @@
+"""The life of the process: start, reload, drain, end.
+
+HUP reads the configuration again, all or nothing. The first TERM or INT drains:
+no new connections, and what is in flight may finish. The second cuts what is
+left, and a third ends the process on the spot. USR1 opens the log anew.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger, globalLogPublisher
+
+from dtfc.daemon.cannot_start import CannotStart
+from dtfc.daemon.listen import Listening
+from dtfc.daemon.logs import Messages, ReopenableFile
+from dtfc.daemon.notify import Notifier
+from dtfc.daemon.privileges import (
+    Identity,
+    prepare_file,
+    prepare_folder,
+    raise_descriptor_limit,
+)
+from dtfc.errors import BadSetting, BadSettings, DtfcError
+from dtfc.settings import Loaded, Settings, changed, reloaded
+
+# A hop to a disk thread waits for the GIL, up to this long; Python's own 5 ms
+# would cap an upload at 200 MB/s.
+_SWITCH_INTERVAL = 0.0005
+# Files open beside the two of each connection: store, catalog, log, reactor.
+_OTHER_DESCRIPTORS = 128
+
+
+class Served(Protocol):
+    """The node, as the process around it sees it."""
+
+    @property
+    def site(self) -> IProtocolFactory:
+        """Makes the protocol of each connection."""
+
+    def listening(self, port: IListeningPort) -> None:
+        """Take note of a port, before its first connection."""
+
+    def reload(self, settings: Settings) -> None:
+        """Put new settings in force, all or (raising ``BadSetting``) nothing."""
+
+    async def drain(self) -> None:
+        """Take no new work, and return when what is in flight is done."""
+
+    def abort(self) -> None:
+        """Cut what is in flight."""
+
+    def status(self) -> str:
+        """Say in one line how the node is."""
+
+
+class Signals(Protocol):
+    """Where signals come from."""
+
+    def on(self, number: signal.Signals, act: Callable[[], None]) -> None:
+        """Call ``act``, on the loop, for each such signal from now on."""
+
+    def default(self, number: signal.Signals) -> None:
+        """Let the system's own action happen from now on."""
+
+
+class ProcessSignals:
+    """The signals that this process gets.
+
+    Args:
+        reactor: on whose loop they are acted upon.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def on(self, number: signal.Signals, act: Callable[[], None]) -> None:
+        """Call ``act`` for each such signal, and before it what twistd had installed."""
+        # twistd rotates its own log file on USR1; the reactor stops on TERM and INT.
+        earlier = signal.getsignal(number) if number == signal.SIGUSR1 else None
+
+        def caught(received: int, frame: Any) -> None:
+            if callable(earlier):
+                earlier(received, frame)
+            self._reactor.callFromThread(act)
+
+        signal.signal(number, caught)
+
+    def default(self, number: signal.Signals) -> None:
+        """Let the system's own action happen from now on."""
+        signal.signal(number, signal.SIG_DFL)
+
+
+class Daemon(MultiService):
+    """Everything that runs, in the order in which it starts.
+
+    Args:
+        loaded: the settings at start.
+        read: reads flags and configuration file again, for a reload.
+        reactor: the loop and the clock.
+        node: serves; it is also a service among the children.
+        listening: the ports.
+        notifier: tells systemd.
+        signals: where signals come from.
+        log: the file of ``--log``; ``None`` without one.
+        identity: who the process becomes after the privileged step.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        read: Callable[[], Loaded],
+        reactor: Any,
+        node: Served,
+        listening: Listening,
+        notifier: Notifier,
+        signals: Signals,
+        log: ReopenableFile | None,
+        identity: Identity | None,
+    ) -> None:
+        super().__init__()
+        self._loaded = loaded
+        self._read = read
+        self._reactor = reactor
+        self._node = node
+        self._listening = listening
+        self._notifier = notifier
+        self._signals = signals
+        self._file = log
+        self._identity = identity
+        self._messages: Messages | None = None
+        self._draining: Deferred[None] | None = None
+        self._stopped = False
+        self._watchdog = LoopingCall(lambda: notifier.alive(node.status()))
+        self._watchdog.clock = reactor
+
+    def privilegedStartService(self) -> None:  # noqa: N802 - Twisted's name
+        """Make ready what needs root: folders, the log, the ports.
+
+        Raises:
+            CannotStart: with what is in the way.
+        """
+        settings = self._loaded.settings
+        prepare_folder(settings.basedir, self._identity, "basedir")
+        if settings.temp is not None:
+            prepare_folder(settings.temp, self._identity, "temp")
+        self._open_log()
+        self._check_descriptors(raise_descriptor_limit())
+        super().privilegedStartService()
+
+    def startService(self) -> None:  # noqa: N802 - Twisted's name
+        """Start the node; what follows happens when the loop runs."""
+        sys.setswitchinterval(_SWITCH_INTERVAL)
+        self._open_log()  # twist(1) has no privileged step
+        try:
+            super().startService()
+        except (DtfcError, OSError) as error:
+            raise CannotStart(str(error)) from error
+        # Before the loop runs, HUP would end the process.
+        self._signals.on(signal.SIGHUP, self.reload)
+        self._signals.on(signal.SIGUSR1, self.reopen_log)
+        # The reactor installs handlers of its own for TERM and INT when it starts.
+        self._reactor.callWhenRunning(self._running)
+
+    def stopService(self) -> Deferred[Any]:  # noqa: N802 - Twisted's name
+        """Stop everything, the last thing started first."""
+        if self._watchdog.running:
+            self._watchdog.stop()
+        stopping: Deferred[Any] = super().stopService()
+        return stopping.addBoth(self._close_log)
+
+    def reload(self) -> None:
+        """Put the configuration as it is now in force, or log why not and go on as before."""
+        if self._draining is not None:
+            return
+        self._notifier.reloading()
+        outcome = ""
+        try:
+            self._reload()
+        except BadSettings as error:
+            outcome = self._reload_refused(error.problems)
+        except DtfcError as error:
+            outcome = self._reload_refused((error,))
+        except Exception:  # noqa: BLE001 - whatever is wrong with it, the old one holds
+            self._log.failure("the reload failed; everything is as it was")
+            outcome = "reload failed; "
+        self.reopen_log()
+        self._notifier.ready(outcome + self._node.status())
+
+    def reopen_log(self) -> None:
+        """Open the log file anew, as it may have been moved away."""
+        if self._file is not None:
+            self._file.reopen()
+
+    def terminate(self) -> None:
+        """Drain, and then stop; when called again, stop now."""
+        if self._draining is None:
+            self._draining = Deferred.fromCoroutine(self._drain_and_stop())
+        else:
+            self._log.warn("told to stop again: what is in flight is cut")
+            self._node.abort()
+            self._stop()
+            self._draining.cancel()
+
+    def _open_log(self) -> None:
+        if self._file is None or self._messages is not None:
+            return
+        if self._file.path != "-":
+            prepare_file(self._file.path, self._identity, "log")
+        try:
+            self._file.open()
+        except OSError as error:
+            raise CannotStart(f"--log {self._file.path}: {error.strerror}") from error
+        as_json = self._loaded.settings.log_format == "json"
+        self._messages = Messages(self._file, as_json=as_json)
+        # On standard output twistd's own messages are already.
+        if self._file.path != "-":
+            globalLogPublisher.addObserver(self._messages)
+
+    def _close_log(self, result: Any) -> Any:
+        if self._file is not None and self._messages is not None:
+            if self._file.path != "-":
+                globalLogPublisher.removeObserver(self._messages)
+            self._messages = None
+            self._file.close()
+        return result
+
+    def _check_descriptors(self, limit: int) -> None:
+        connections = self._loaded.settings.max_connections
+        if limit < 2 * connections + _OTHER_DESCRIPTORS:
+            self._log.warn(
+                "{connections} connections (--max-connections) may need more than the "
+                "{limit} open files that the system allows; see ulimit -n",
+                connections=connections,
+                limit=limit,
+            )
+
+    def _running(self) -> None:
+        self._signals.on(signal.SIGTERM, self.terminate)
+        self._signals.on(signal.SIGINT, self.terminate)
+        status = self._node.status()
+        self._notifier.ready(status)
+        self._log.info("ready: {status}", status=status)
+        if self._notifier.watchdog_interval is not None:
+            self._watchdog.start(self._notifier.watchdog_interval)
+
+    def _reload(self) -> None:
+        fresh = self._read()
+        old = self._loaded.settings
+        now, later = changed(old, fresh.settings)
+        settings = reloaded(old, fresh.settings)
+        use_certificates = self._listening.reread_certificates()
+        self._node.reload(settings)
+        use_certificates()
+        self._loaded = Loaded(settings, fresh.where)
+        self._log.info("reloaded; changed: {names}", names=", ".join(now) or "nothing")
+        for name in later:
+            self._log.warn(
+                "{where}: {name} has changed, but only a restart puts it in force",
+                where=fresh.where.get(name, "default"),
+                name=name,
+            )
+
+    def _reload_refused(self, problems: tuple[DtfcError, ...] | tuple[BadSetting, ...]) -> str:
+        for problem in problems:
+            self._log.error("not reloaded: {problem}", problem=str(problem))
+        return f"not reloaded: {problems[0]}; "
+
+    async def _drain_and_stop(self) -> None:
+        timeout = self._loaded.settings.drain_timeout
+        status = self._node.status()
+        self._log.info("draining for up to {timeout:g} s: {status}", timeout=timeout, status=status)
+        self._notifier.stopping(f"draining; {status}")
+        # First the node, so that /readyz says no before connections are refused.
+        drained = Deferred.fromCoroutine(self._node.drain())
+        drained.addTimeout(timeout, self._reactor)
+        closed = self._listening.close()
+        try:
+            await closed
+            await drained
+        except CancelledError:
+            return
+        except TimeoutError:
+            self._log.warn("not everything was done in {timeout:g} s", timeout=timeout)
+            self._node.abort()
+        except Exception:  # noqa: BLE001 - it stops, whatever goes wrong on the way
+            self._log.failure("draining failed")
+            self._node.abort()
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._stopped:
+            return
+        self._stopped = True
+        # Should stopping hang, one more signal ends the process.
+        self._signals.default(signal.SIGTERM)
+        self._signals.default(signal.SIGINT)
+        try:
+            self._reactor.stop()
+        except ReactorNotRunning:
+            self._log.info("stopped already")

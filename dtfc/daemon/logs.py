@@ -1,0 +1,136 @@
+"""The daemon's log: one file for accesses and messages, opened anew when it was moved away.
+
+Rules of this file: logging never stops the service. A line that cannot be
+written is counted and lost.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Protocol
+
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    Logger,
+    eventAsText,
+    formatEvent,
+    formatEventAsClassicLogText,
+)
+from zope.interface import implementer
+
+_log = Logger()
+_STDOUT = 1
+
+
+class Lines(Protocol):
+    """Where whole lines of text go."""
+
+    def line(self, text: str) -> None:
+        """Write one line; ``text`` has no line end."""
+
+
+class ReopenableFile:
+    """A log file that several processes may append to, and that logrotate may move away.
+
+    Nothing is buffered: a line is in the file when :meth:`line` returns, in one
+    piece, whatever other process writes at the same time.
+
+    Args:
+        path: the file, absolute, or ``-`` for standard output.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.lost = 0
+        self._fd: int | None = None
+
+    def open(self) -> None:
+        """Open the file, and make it (0640) if it is missing.
+
+        Raises:
+            OSError: it cannot be opened for writing.
+        """
+        if self.path == "-":
+            self._fd = os.dup(_STDOUT)
+        else:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            self._fd = os.open(self.path, flags, 0o640)
+
+    def line(self, text: str) -> None:
+        """Append a line; one that cannot be written is counted in :attr:`lost`."""
+        if self._fd is None:
+            self.lost += 1
+            return
+        try:
+            os.write(self._fd, f"{text}\n".encode("utf-8", "backslashreplace"))
+        except OSError:
+            self.lost += 1
+
+    def reopen(self) -> None:
+        """Open the path again; while that fails, the file as it was goes on."""
+        old, lost = self._fd, self.lost
+        try:
+            self.open()
+        except OSError as error:
+            _log.error(
+                "the log {path} could not be opened again, the old one goes on: {reason}",
+                path=self.path,
+                reason=error.strerror,
+            )
+            return
+        if old is not None:
+            os.close(old)
+        self.lost = 0
+        if lost:
+            _log.warn("{lost} lines of the log were lost", lost=lost)
+
+    def close(self) -> None:
+        """Close the file; what is written later is lost."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+class LoggedLines:
+    """Lines that go through twistd's own log: what the access log is without ``--log``."""
+
+    _accesses = Logger(namespace="dtfc.access")
+
+    def line(self, text: str) -> None:
+        """Log a line as an event of its own."""
+        self._accesses.info("{line}", line=text)
+
+
+@implementer(ILogObserver)
+class Messages:
+    """Writes the log events of the process beside its access log.
+
+    Args:
+        lines: where to.
+        as_json: one JSON object an event, for ``--log-format json``.
+    """
+
+    def __init__(self, lines: Lines, *, as_json: bool) -> None:
+        self._lines = lines
+        self._format = _as_json if as_json else formatEventAsClassicLogText
+
+    def __call__(self, event: LogEvent) -> None:
+        """Write one event."""
+        text = self._format(event)
+        if text is not None:
+            self._lines.line(text.rstrip("\n"))
+
+
+def _as_json(event: LogEvent) -> str:
+    level = event.get("log_level")
+    entry = {
+        "at": round(event.get("log_time", 0.0), 3),
+        "level": level.name if level is not None else "info",
+        "from": event.get("log_namespace", ""),
+        "message": formatEvent(event),
+    }
+    if "log_failure" in event:
+        entry["traceback"] = eventAsText(event, includeTimestamp=False, includeSystem=False)
+    return json.dumps(entry)

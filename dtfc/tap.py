@@ -1,0 +1,167 @@
+"""twistd's door: options, then settings, then services.
+
+Rules of this file: it wires and decides nothing. It is the one reader of the
+global reactor, of the environment and of the current folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NoReturn
+
+from twisted.application.service import MultiService
+from twisted.python import usage
+
+from dtfc import __version__
+from dtfc.daemon.lifecycle import Daemon, ProcessSignals
+from dtfc.daemon.listen import Listening, check_endpoints
+from dtfc.daemon.logs import LoggedLines, ReopenableFile
+from dtfc.daemon.notify import Notifier
+from dtfc.daemon.privileges import choose_identity
+from dtfc.errors import BadSetting, BadSettings
+from dtfc.settings import TABLE, Loaded, load
+from dtfc.settings.declaring import Setting
+from dtfc.settings.reading import unknown
+
+BAD_USAGE = 2
+
+
+def _help(setting: Setting) -> str:
+    if setting.is_switch:
+        return setting.help
+    return f"{setting.help} [default: {setting.shown_default}]"
+
+
+def _adds(setting: Setting) -> Callable[[usage.Options, str], None]:
+    """Make the method of a flag that may be given several times."""
+
+    def add(options: usage.Options, value: str) -> None:
+        options.setdefault(setting.name, []).append(value)
+
+    add.__doc__ = _help(setting)
+    return add
+
+
+class Options(usage.Options):
+    """dtfc's flags, as text: :mod:`dtfc.settings` parses them, together with the file."""
+
+    synopsis = "[options]"
+    longdesc = "A content-addressed HTTP mirror that loads what it lacks from its peers."
+    optFlags = [  # noqa: N815, RUF012 - Twisted's own way to declare
+        [each.name, each.short or None, _help(each)] for each in TABLE if each.is_switch
+    ]
+    optParameters = [  # noqa: N815, RUF012 - Twisted's own way to declare
+        [each.name, each.short or None, None, _help(each)]
+        for each in TABLE
+        if not each.is_switch and not each.many
+    ]
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:  # noqa: N802 - Twisted's name
+        """Parse; what is no flag is answered in one line, not with two pages of help."""
+        try:
+            usage.Options.parseOptions(self, options)
+        except usage.UsageError as error:
+            refuse(BadSetting("dtfc", _explained(str(error))))
+
+    def postOptions(self) -> None:  # noqa: N802 - Twisted's name
+        """Answer ``--check-config``: here already, as twistd next looks for a running daemon."""
+        if self["check-config"]:
+            _check(self)
+
+    def opt_version(self) -> NoReturn:
+        """Show dtfc's version and exit."""
+        sys.stdout.write(f"dtfc {__version__}\n")
+        sys.exit(0)
+
+
+for _each in TABLE:
+    if _each.many:
+        setattr(Options, f"opt_{_each.attribute}", _adds(_each))
+
+
+def makeService(options: Options) -> MultiService:  # noqa: N802 - Twisted's name
+    """Make everything that twistd is to run.
+
+    Args:
+        options: parsed; their parent are twistd's own.
+
+    Raises:
+        SystemExit: with 2, after a line for each thing that is wrong.
+    """
+    from twisted.internet import reactor  # noqa: PLC0415 - twistd's --reactor has chosen by now
+
+    # Everything is imported before privileges are shed: the user that the
+    # process becomes may not be able to read it.
+    from dtfc.node import Node  # noqa: PLC0415 - --help and --check-config do without
+
+    parent = options.parent if options.parent is not None else {}
+    read = partial(load, dict(options), dict(os.environ), os.getcwd())
+    try:
+        loaded = read()
+        identity = choose_identity(loaded, parent.get("uid"), parent.get("gid"), os.geteuid())
+        settings = loaded.settings
+        log = ReopenableFile(settings.log) if settings.log is not None else None
+        node = Node(settings, reactor, (log or LoggedLines()).line)
+    except BadSettings as error:
+        refuse(*error.problems)
+    except BadSetting as error:
+        refuse(error)
+    if identity is not None and options.parent is not None:
+        # twistd sheds privileges by these, after the privileged step.
+        options.parent["uid"], options.parent["gid"] = identity.uid, identity.gid
+    listening = Listening(loaded, reactor, node.site, node.listening)
+    daemon = Daemon(
+        loaded,
+        read=read,
+        reactor=reactor,
+        node=node,
+        listening=listening,
+        notifier=Notifier(os.environ, os.getpid()),
+        signals=ProcessSignals(reactor),
+        log=log,
+        identity=identity,
+    )
+    node.setServiceParent(daemon)
+    listening.setServiceParent(daemon)
+    return daemon
+
+
+def refuse(*problems: BadSetting) -> NoReturn:
+    """Print each problem in a line and exit with 2."""
+    for problem in problems:
+        sys.stderr.write(f"dtfc: {problem}\n")
+    sys.exit(BAD_USAGE)
+
+
+def _check(options: Options) -> NoReturn:
+    from twisted.internet import reactor  # noqa: PLC0415 - twistd's --reactor has chosen by now
+
+    try:
+        loaded = load(dict(options), dict(os.environ), os.getcwd())
+    except BadSettings as error:
+        refuse(*error.problems)
+    problems = _found_by_looking(loaded, reactor)
+    if problems:
+        refuse(*problems)
+    sys.stdout.write("configuration is fine\n")
+    sys.exit(0)
+
+
+def _found_by_looking(loaded: Loaded, reactor: Any) -> list[BadSetting]:
+    """Look at what settings name: endpoints, certificates, files."""
+    problems = check_endpoints(loaded, reactor, given_sockets="LISTEN_FDS" in os.environ)
+    for name in ("peerlist", "melist"):
+        path = getattr(loaded.settings, name)
+        if path is not None and not os.access(path, os.R_OK):
+            problems.append(loaded.problem(name, f"{path} is missing or cannot be read"))
+    return problems
+
+
+def _explained(message: str) -> str:
+    """Add the flag that was meant to what getopt says."""
+    match = re.fullmatch(r"option --([^ ]+) not recognized", message)
+    return f"--{match[1]}: {unknown(match[1])}" if match else message
