@@ -65,7 +65,7 @@ class Options(usage.Options):
         try:
             usage.Options.parseOptions(self, options)
         except usage.UsageError as error:
-            refuse(BadSetting("dtfc", _explained(str(error))))
+            refuse(_explained(str(error)))
 
     def postOptions(self) -> None:  # noqa: N802 - Twisted's name
         """Answer ``--check-config``: here already, as twistd next looks for a running daemon."""
@@ -161,7 +161,10 @@ def _found_by_looking(loaded: Loaded, reactor: Any) -> list[BadSetting]:
     return problems
 
 
-def _explained(message: str) -> str:
-    """Add the flag that was meant to what getopt says."""
-    match = re.fullmatch(r"option --([^ ]+) not recognized", message)
-    return f"--{match[1]}: {unknown(match[1])}" if match else message
+def _explained(message: str) -> BadSetting:
+    """Turn what getopt says into a problem like any other, with the flag that was meant."""
+    if match := re.fullmatch(r"option --([^ ]+) not recognized", message):
+        return BadSetting(f"--{match[1]}", unknown(match[1]))
+    if match := re.fullmatch(r"option (-\S+) (requires argument)", message):
+        return BadSetting(match[1], "needs a value")
+    return BadSetting("command line", message)

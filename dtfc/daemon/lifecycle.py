@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.internet.task import LoopingCall
@@ -129,7 +129,7 @@ class Daemon(MultiService):
         log: ReopenableFile | None,
         identity: Identity | None,
     ) -> None:
-        super().__init__()
+        MultiService.__init__(self)
         self._loaded = loaded
         self._read = read
         self._reactor = reactor
@@ -157,14 +157,14 @@ class Daemon(MultiService):
             prepare_folder(settings.temp, self._identity, "temp")
         self._open_log()
         self._check_descriptors(raise_descriptor_limit())
-        super().privilegedStartService()
+        MultiService.privilegedStartService(self)
 
     def startService(self) -> None:  # noqa: N802 - Twisted's name
         """Start the node; what follows happens when the loop runs."""
         sys.setswitchinterval(_SWITCH_INTERVAL)
         self._open_log()  # twist(1) has no privileged step
         try:
-            super().startService()
+            MultiService.startService(self)
         except (DtfcError, OSError) as error:
             raise CannotStart(str(error)) from error
         # Before the loop runs, HUP would end the process.
@@ -177,7 +177,7 @@ class Daemon(MultiService):
         """Stop everything, the last thing started first."""
         if self._watchdog.running:
             self._watchdog.stop()
-        stopping: Deferred[Any] = super().stopService()
+        stopping: Deferred[Any] = MultiService.stopService(self)
         return stopping.addBoth(self._close_log)
 
     def reload(self) -> None:
@@ -289,14 +289,14 @@ class Daemon(MultiService):
         try:
             await closed
             await drained
-        except CancelledError:
-            return
         except TimeoutError:
             self._log.warn("not everything was done in {timeout:g} s", timeout=timeout)
             self._node.abort()
         except Exception:  # noqa: BLE001 - it stops, whatever goes wrong on the way
-            self._log.failure("draining failed")
-            self._node.abort()
+            # A second signal cuts the work that is waited for here: no failure.
+            if not self._stopped:
+                self._log.failure("draining failed")
+                self._node.abort()
         self._stop()
 
     def _stop(self) -> None:

@@ -132,18 +132,18 @@ class Listening(Service):
 
     def privilegedStartService(self) -> None:  # noqa: N802 - Twisted's name
         """Bind every port."""
-        super().privilegedStartService()
+        Service.privilegedStartService(self)
         self._open()
 
     def startService(self) -> None:  # noqa: N802 - Twisted's name
         """Bind every port, if nobody did so before."""
-        super().startService()
+        Service.startService(self)
         if not self.ports:
             self._open()
 
     def stopService(self) -> Deferred[Any]:  # noqa: N802 - Twisted's name
         """Close every port."""
-        super().stopService()
+        Service.stopService(self)
         return self.close()
 
     def close(self) -> Deferred[Any]:

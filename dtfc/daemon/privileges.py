@@ -22,8 +22,8 @@ from dtfc.settings import Loaded
 
 ROOT = 0
 ROOT_REFUSED = (
-    "dtfc does not run as root, as nothing in it needs to: name a user with twistd's --uid "
-    "(twistd --uid nobody dtfc) or dtfc's (twistd dtfc --uid nobody), or insist with --allow-root"
+    "nothing in it needs to; name a user with twistd's --uid (twistd --uid nobody dtfc) or "
+    "dtfc's own (twistd dtfc --uid nobody), or insist with --allow-root"
 )
 
 
@@ -63,7 +63,7 @@ def choose_identity(
     uid = _agreed(loaded, "uid", loaded.settings.uid, twistd_uid)
     if uid in (None, ROOT):
         if euid == ROOT and not loaded.settings.allow_root:
-            raise BadSetting("root", ROOT_REFUSED)
+            raise BadSetting("it does not run as root", ROOT_REFUSED)
         return None
     if euid == uid:
         return None

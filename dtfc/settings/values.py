@@ -41,7 +41,9 @@ _SECONDS = {
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|[smhdw])?)+\Z")
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhdw]?)")
 _ENDPOINT = re.compile(r"[a-z][a-z0-9]*:.+\Z")
-_NODE_URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?/?\Z")
+_NODE_URL = re.compile(
+    r"(?:https?://)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?/?\Z", re.IGNORECASE
+)
 _PORTS = range(65536)
 
 
@@ -182,8 +184,8 @@ def networks(given: str) -> tuple[Network, ...]:
 
 
 def node_url(given: str) -> str:
-    """Parse the URL of a node: scheme, host and port, and no path."""
+    """Check the URL of a node: host and perhaps scheme and port, but no path."""
     match = _NODE_URL.match(given)
-    if match is None or (match[3] and int(match[3]) not in _PORTS):
+    if match is None or (match[1] and int(match[1]) not in _PORTS):
         raise ValueError(f"{given!r} is not a node's URL such as http://files1.example:8080/")
     return given
