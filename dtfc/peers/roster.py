@@ -173,7 +173,7 @@ def _read(path: str) -> _Reading:
     try:
         # Not blocking: a pipe under that name must not hang the thread.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - Path.open takes no descriptor
+        with open(descriptor, "rb") as file:
             facts = os.fstat(file.fileno())
             signature = facts.st_mtime_ns, facts.st_size, facts.st_ino
             if not stat.S_ISREG(facts.st_mode):
