@@ -1,20 +1,29 @@
-"""``python -m dtfc.settings --markdown`` or ``--toml``: print the reference."""
+"""Prints the reference of all settings, or writes it into a document."""
 
 from __future__ import annotations
 
 import sys
 
-from dtfc.settings.reference import markdown, sample
+from dtfc.settings.reference import markdown, sample, spliced
 
-_FORMS = {"--markdown": markdown, "--toml": sample}
+_USAGE = "usage: python -m dtfc.settings --markdown | --toml | --update FILE\n"
 
 
 def main(arguments: list[str]) -> int:
-    """Print what one argument asks for; 2 if it makes no sense."""
-    if len(arguments) != 1 or arguments[0] not in _FORMS:
-        sys.stderr.write("usage: python -m dtfc.settings --markdown | --toml\n")
-        return 2
-    sys.stdout.write(_FORMS[arguments[0]]())
+    """Do what the arguments ask for; 2 if they make no sense."""
+    match arguments:
+        case ["--markdown"]:
+            sys.stdout.write(markdown())
+        case ["--toml"]:
+            sys.stdout.write(sample())
+        case ["--update", path]:
+            with open(path, encoding="utf-8") as file:
+                document = spliced(file.read())
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(document)
+        case _:
+            sys.stderr.write(_USAGE)
+            return 2
     return 0
 
 

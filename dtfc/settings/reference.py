@@ -21,7 +21,24 @@ def markdown() -> str:
         lines += ["|---|---|---|---|"]
         lines += [_row(each) for each in settings]
         lines += [""]
-    return "\n".join(lines)
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+BEGIN = "<!-- settings: made by make docs -->"
+END = "<!-- settings: end -->"
+
+
+def spliced(document: str) -> str:
+    """Return a document with what stands between :data:`BEGIN` and :data:`END` made anew.
+
+    Raises:
+        ValueError: the document does not have both lines.
+    """
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"there are no lines {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n\n{markdown()}\n{END}{after}"
 
 
 def sample() -> str:

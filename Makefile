@@ -1,0 +1,67 @@
+# Everything that a checkout can do. Set-up happens by itself, once, in .venv.
+#
+#   make run     the daemon on port 8080, store in var/   (ARGS="--port 9000" adds flags)
+#   make test    every test                               (ARGS="tests/store -k name" picks)
+#   make lint    ruff, mypy, import contracts
+#   make prove   the property tests again, with many more cases
+#   make bench   the measurements in bench/
+#   make docs    what is generated: the settings' reference and the sample configuration
+#   make clean   take all of it away, but not the store
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: run test lint prove bench docs clean
+.DEFAULT_GOAL := run
+
+run: $(VENV)/for-run
+	@root=; \
+	if [ "$$(id -u)" = 0 ]; then \
+	    root=--allow-root; \
+	    echo "You are root: passing --allow-root. A node needs no root (docs/running.md)."; \
+	fi; \
+	echo "The store is in $(CURDIR)/var; Ctrl-C stops."; \
+	exec $(BIN)/twistd --nodaemon --pidfile= dtfc --basedir var $$root $(ARGS)
+
+test: $(VENV)/for-test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/for-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+prove: $(VENV)/for-test
+	DTFC_HYPOTHESIS=big $(BIN)/python -m pytest -q $(ARGS)
+
+bench: $(VENV)/for-test
+	@for script in bench/*.py; do \
+	    [ -e "$$script" ] || { echo "There are no measurements in bench/."; exit 0; }; \
+	    echo "== $$script"; \
+	    $(BIN)/python "$$script" $(ARGS) || exit 1; \
+	done
+
+docs: $(VENV)/for-run
+	$(BIN)/python -m dtfc.settings --toml > etc/dtfc.toml
+	$(BIN)/python -m dtfc.settings --update docs/running.md
+
+clean:
+	rm -rf $(VENV) build dist dtfc.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .import_linter_cache twisted/plugins/dropin.cache
+	find . -name __pycache__ -type d -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
+
+$(VENV)/pyvenv.cfg:
+	@sh .ci/make-venv "$(PYTHON)" "$(VENV)"
+
+$(VENV)/for-run: setup.cfg setup.py dtfc/__init__.py | $(VENV)/pyvenv.cfg
+	@echo "Installing dtfc and what it needs into $(VENV) ..."
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/for-test: $(VENV)/for-run
+	@echo "Installing what tests and checks need into $(VENV) ..."
+	@$(PIP) --editable '.[test,lint]'
+	@touch $@
