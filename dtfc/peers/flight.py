@@ -1,0 +1,325 @@
+"""One load of one blob, whoever waits for it.
+
+Rules of this file: it is the only load of that blob on this node. No waiter can
+disturb it or another waiter: each has a Deferred of its own. What is on disk so
+far outlives everything: a cut, a stop, a kill.
+
+The bytes ``[0, ready)`` may be read from ``fd`` while it loads, by whoever
+takes care that no answer made of them completes before the load has: until then
+no digest vouches for them, and when a peer turns out to have lied ``ready``
+begins again at 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from dtfc.digest import Digest
+from dtfc.disk import Lane
+from dtfc.errors import Absent, BadInput, Busy, Draining, DtfcError, PeersUnreached
+from dtfc.peers.transfer import Surroundings, Transfer
+from dtfc.store.facts import BlobInfo
+from dtfc.store.partials import Partial
+
+FIRST_LOOK = 0.05
+"""Seconds until another process's load is looked at again ..."""
+
+LONGEST_LOOK = 1.0
+"""... doubled each time, up to this."""
+
+
+class Register(Protocol):
+    """Where a flight learns whom to ask, and tells what it found out."""
+
+    def peers_for(self, digest: Digest) -> tuple[str, ...]:
+        """Whom to ask, in order; nobody, if they all said just now that they do not have it."""
+
+    def nobody_has(self, digest: Digest, asked: tuple[str, ...]) -> None:
+        """Every one of these said that it does not have it."""
+
+    def landed(self, flight: Flight) -> None:
+        """It is over, and nothing of it is open any more."""
+
+
+class Flight:
+    """One load.
+
+    Args:
+        digest: which blob.
+        around: store, disk, client, clock, counters.
+        register: of all flights.
+    """
+
+    _log = Logger()
+
+    def __init__(self, digest: Digest, around: Surroundings, register: Register) -> None:
+        self.digest = digest
+        self.length: int | None = None
+        """Of the blob, as a peer said it; certain once the blob is here."""
+        self.name: str | None = None
+        """The file name a peer gave."""
+        self.ready = 0
+        """The bytes ``[0, ready)`` are in the file."""
+        self.holders = 0
+        """Clients that have not left."""
+        self.stopping: DtfcError | None = None
+        """Why it is being given up, if it is."""
+        self.landed = False
+        """Whether it is over and nothing of it is open."""
+        self._around = around
+        self._register = register
+        self._lane = Lane(around.disk)
+        self._partial: Partial | None = None
+        self._absorbed = False
+        self._result: BlobInfo | None = None
+        self._error: Exception | None = None
+        self._waiters: dict[Deferred[None], Callable[[], bool]] = {}
+        self._at_landing: list[Deferred[None]] = []
+        self._telling = False
+        self._running: Deferred[None] | None = None
+
+    # What clients call.
+
+    @property
+    def fd(self) -> int:
+        """The file that grows, for reading.
+
+        Raises:
+            LookupError: it is not open: not yet, or not any more.
+        """
+        if self._partial is None:
+            raise LookupError("this load has no file open")
+        return self._partial.fd
+
+    async def sized(self) -> int:
+        """Wait until a peer has said the length; raises what :meth:`until` raises."""
+        await self.until(lambda: self.length is not None)
+        return self.length or 0
+
+    async def wait_for(self, end: int) -> None:
+        """Wait until the bytes ``[0, end)`` can be read; raises what :meth:`until` raises.
+
+        Raises:
+            BadInput: the blob has not so many.
+        """
+        await self.until(lambda: self.ready >= end)
+        if self.ready < end:
+            raise BadInput(f"the blob has {self.ready} bytes, not {end}")
+
+    async def finished(self) -> BlobInfo:
+        """Wait until the blob is here; raises what :meth:`until` raises."""
+        await self.until(lambda: False)
+        if self._result is None:
+            raise Absent(self.digest.hex)
+        return self._result
+
+    async def until(self, reached: Callable[[], bool]) -> None:
+        """Wait until something is so, or the blob is here.
+
+        Args:
+            reached: looked at after every step of the load.
+
+        Raises:
+            Absent: nobody has it, or it was deleted here.
+            Denied: a marker forbids it.
+            PeersUnreached: not every peer could be asked.
+            NoSpace, StoreFailure: the disk.
+            Draining: this node is shutting down.
+        """
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        if self._result is None and not reached():
+            # Fired by whatever the load does next.
+            waiter: Deferred[None] = Deferred(self._forget)
+            self._waiters[waiter] = reached
+            await waiter
+
+    def _forget(self, waiter: Deferred[None]) -> None:
+        self._waiters.pop(waiter, None)
+
+    def left(self) -> None:
+        """One of the clients does not want it any more."""
+        self.holders -= 1
+        if self.holders == 0 and not self._worth_finishing():
+            self.stop(Draining())
+
+    def _worth_finishing(self) -> bool:
+        return bool(self.length) and self.ready >= self._around.finish_load * (self.length or 0)
+
+    # Its life.
+
+    def start(self) -> None:
+        """Begin."""
+        self._running = Deferred.fromCoroutine(self._fly())
+
+    def stop(self, reason: DtfcError) -> None:
+        """Give up, keeping what has come; whoever still waits gets ``reason``."""
+        if self.stopping is not None or self._error is not None or self._result is not None:
+            return
+        self.stopping = reason
+        # Told from inside the coroutine, it looks itself when the telling is done.
+        if self._running is not None and not self._telling:
+            self._running.cancel()
+
+    async def landing(self) -> None:
+        """Wait until it is over and nothing of it is open."""
+        if not self.landed:
+            # Fired by the end of the flight.
+            waiter: Deferred[None] = Deferred()
+            self._at_landing.append(waiter)
+            await waiter
+
+    async def _fly(self) -> None:
+        self._around.counters.running += 1
+        try:
+            self._result = await self._bring()
+            self.length = self.ready = self._result.length
+        except CancelledError:
+            self._error = self.stopping or Draining()
+        except DtfcError as error:
+            self._error = error
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+            self._log.failure("loading {digest}", digest=self.digest.hex)
+            self._error = error
+        self._around.counters.running -= 1
+        self.landed = True
+        self._register.landed(self)
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters:
+            if self._error is None:
+                waiter.callback(None)
+            else:
+                waiter.errback(self._error.with_traceback(None))
+        for each in self._at_landing:
+            each.callback(None)
+
+    def _tell(self) -> None:
+        """Let those who wait look, then notice whether the last one has left."""
+        self._telling = True
+        try:
+            for waiter, reached in list(self._waiters.items()):
+                if waiter in self._waiters and reached():
+                    del self._waiters[waiter]
+                    waiter.callback(None)
+        finally:
+            self._telling = False
+        if self.stopping is not None:
+            raise CancelledError
+
+    async def _bring(self) -> BlobInfo:
+        step = FIRST_LOOK
+        try:
+            while True:
+                here = await self._lane.run(self._look)
+                if here is not None:
+                    return here
+                peers = self._register.peers_for(self.digest)
+                if not peers:
+                    raise Absent(self.digest.hex)
+                try:
+                    await self._lane.run(self._open)
+                except Busy:
+                    # By another process, whose lock ends with it, or by a flight
+                    # of ours that is just being given up.
+                    await deferLater(self._around.clock, step)
+                    step = min(2 * step, LONGEST_LOOK)
+                else:
+                    return await self._transfer(peers)
+        finally:
+            # Behind whatever step of the disk may still run.
+            await self._lane.run(self._let_go)
+
+    async def _transfer(self, peers: tuple[str, ...]) -> BlobInfo:
+        partial = self._partial
+        if partial is None:
+            raise LookupError("the partial is not open")
+        counters = self._around.counters
+        counters.loads += 1
+        mood = "failed"
+        begun = self._around.clock.seconds()
+        transfer: Transfer | None = None
+        try:
+            held = await self._lane.run(self._absorb, partial)
+            transfer = Transfer(
+                self.digest,
+                self._around,
+                self._lane,
+                partial,
+                held=held,
+                peers=peers,
+                changed=self._saw,
+            )
+            info = await transfer.run()
+        except PeersUnreached:
+            mood = "unreached"
+            raise
+        except Absent as absent:
+            if not absent.deleted:
+                mood = "absent"
+                self._register.nobody_has(self.digest, peers)
+            raise
+        except CancelledError:
+            mood = "stopped"
+            raise
+        else:
+            mood = "loaded"
+            counters.loaded_bytes += info.length
+            return info
+        finally:
+            setattr(counters, mood, getattr(counters, mood) + 1)
+            if transfer is not None:
+                self._log_end(mood, transfer, self._around.clock.seconds() - begun)
+
+    def _saw(self, transfer: Transfer) -> None:
+        self.ready = transfer.ready
+        self.length = transfer.length
+        self.name = transfer.name
+        self._tell()
+
+    def _log_end(self, mood: str, transfer: Transfer, seconds: float) -> None:
+        by_peer = [f"{peer} ({count})" for peer, count in transfer.from_peers.items()]
+        self._log.info(
+            "{mood} {digest}: length {length}, received {received}, resumed at {resumed_at}, "
+            "refetched {refetched}, in {seconds:.3f} s, from {peers}",
+            mood=mood,
+            digest=self.digest.hex,
+            length=transfer.length,
+            received=transfer.received,
+            resumed_at=transfer.resumed_at,
+            refetched=transfer.refetched,
+            seconds=seconds,
+            peers=", ".join(by_peer) or "nobody",
+        )
+
+    # These run in the disk's threads, one at a time.
+
+    def _look(self) -> BlobInfo | None:
+        try:
+            return self._around.store.stat(self.digest)
+        except Absent as absent:
+            if absent.deleted:
+                raise
+            return None
+
+    def _open(self) -> None:
+        # Kept here and not returned: a result that nobody waits for is lost.
+        self._partial = self._around.store.partial(self.digest)
+
+    def _absorb(self, partial: Partial) -> int:
+        held = partial.absorb()
+        self._absorbed = True
+        return held
+
+    def _let_go(self) -> None:
+        partial, self._partial = self._partial, None
+        if partial is None:
+            return
+        if self._absorbed and partial.length == 0:
+            partial.discard()
+        else:
+            partial.close()

@@ -1,0 +1,274 @@
+"""What this node lacks, brought from its peers: one load a digest, joined by all who want it.
+
+Rules of this file: this is the door of the room for the rest of the program.
+It knows which loads are in progress, which digests nobody had a moment ago, and
+who to ask; how a load goes is ``dtfc.peers.flight``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from twisted.internet.interfaces import IReactorTime
+
+from dtfc.digest import Digest
+from dtfc.disk import Disk
+from dtfc.errors import Absent, Draining, PeersUnreached
+from dtfc.http.ranges import Offer, judge_reply
+from dtfc.peers.client import PeerFailure, PeerHTTP
+from dtfc.peers.disposition import file_name
+from dtfc.peers.flight import Flight
+from dtfc.peers.pull import DEFAULT_RETRY_AFTER, LONGEST_RETRY_AFTER
+from dtfc.peers.roster import Roster
+from dtfc.peers.transfer import Counters, Surroundings
+from dtfc.store.blobs import Store
+from dtfc.store.facts import BlobInfo
+
+MOST_REMEMBERED = 10_000
+"""Digests that nobody had, remembered at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteInfo:
+    """What a peer says about a blob that it has.
+
+    Args:
+        length: in bytes.
+        name: the file name it gives, if it gives one.
+    """
+
+    length: int
+    name: str | None
+
+
+class Load:
+    """One client's share in a load.
+
+    The load itself goes on for the others when this client leaves; when the
+    last one leaves, it goes on only if enough of it is there. So a client leaves
+    in any case::
+
+        with loader.ensure(digest) as load:
+            await load.finished()
+
+    Args:
+        flight: the load.
+    """
+
+    def __init__(self, flight: Flight) -> None:
+        self._flight = flight
+        self._left = False
+        flight.holders += 1
+
+    @property
+    def digest(self) -> Digest:
+        """Which blob."""
+        return self._flight.digest
+
+    @property
+    def length(self) -> int | None:
+        """Of the blob in bytes, as a peer said it; certain once the blob is here."""
+        return self._flight.length
+
+    @property
+    def name(self) -> str | None:
+        """The file name that a peer gave."""
+        return self._flight.name
+
+    @property
+    def ready(self) -> int:
+        """The bytes ``[0, ready)`` can be read from :attr:`fd`."""
+        return self._flight.ready
+
+    @property
+    def fd(self) -> int:
+        """The file that grows, for reading, which belongs to the load.
+
+        Raises:
+            LookupError: it is not open: not yet, or not any more (the blob is
+                here then, or the load has failed).
+        """
+        return self._flight.fd
+
+    async def sized(self) -> int:
+        """Wait until a peer has said the length, and return it.
+
+        Raises:
+            Absent: nobody has it, or it was deleted here.
+            Denied: a marker forbids it.
+            PeersUnreached: not every peer could be asked.
+            NoSpace, StoreFailure: the disk.
+            Draining: this node is shutting down.
+        """
+        return await self._flight.sized()
+
+    async def wait_for(self, end: int) -> None:
+        """Wait until the bytes ``[0, end)`` can be read.
+
+        Raises:
+            BadInput: the blob has not so many.
+            DtfcError: as :meth:`sized`.
+        """
+        await self._flight.wait_for(end)
+
+    async def finished(self) -> BlobInfo:
+        """Wait until the blob is in the store.
+
+        Raises:
+            DtfcError: as :meth:`sized`.
+        """
+        return await self._flight.finished()
+
+    def leave(self) -> None:
+        """This client does not want it any more; harmless when repeated."""
+        if not self._left:
+            self._left = True
+            self._flight.left()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.leave()
+
+
+class Loader:
+    """Brings blobs from peers.
+
+    Args:
+        store: where they go.
+        disk: where blocking work is done.
+        roster: whom to ask.
+        http: asks them; closed by :meth:`stop`.
+        clock: measures time.
+        finish_load: the share of a blob, 0 to 1, from which on its load is
+            finished although nobody waits for it any more (``--finish-load``).
+        remember_absent: seconds for which nobody is asked again for a blob that
+            nobody had; 0 to ask each time.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        disk: Disk,
+        roster: Roster,
+        http: PeerHTTP,
+        clock: IReactorTime,
+        *,
+        finish_load: float = 0.5,
+        remember_absent: float = 2.0,
+    ) -> None:
+        self.counters = Counters()
+        self._around = Surroundings(store, disk, http, clock, self.counters, finish_load)
+        self._roster = roster
+        self._remember_absent = remember_absent
+        self._flights: dict[Digest, Flight] = {}
+        self._in_the_air: set[Flight] = set()
+        self._nobody_had: dict[Digest, tuple[float, int]] = {}
+        self._stopped = False
+
+    def ensure(self, digest: Digest) -> Load:
+        """Bring a blob here, or join in if that is being done.
+
+        Whether it is here already is looked at once more, and so are markers.
+
+        Raises:
+            Draining: this node is shutting down.
+        """
+        if self._stopped:
+            raise Draining
+        flight = self._flights.get(digest)
+        if flight is not None and flight.stopping is None:
+            return Load(flight)
+        flight = Flight(digest, self._around, self)
+        load = Load(flight)
+        self._flights[digest] = flight
+        self._in_the_air.add(flight)
+        flight.start()
+        return load
+
+    def loading(self, digest: Digest) -> Load | None:
+        """Join a load in progress; None if there is none."""
+        flight = self._flights.get(digest)
+        return Load(flight) if flight is not None and flight.stopping is None else None
+
+    async def probe(self, digest: Digest) -> RemoteInfo:
+        """Ask the peers, in order, what they know of a blob, without loading it.
+
+        Raises:
+            Absent: nobody has it.
+            PeersUnreached: none has it, and not every one could be asked.
+            Draining: this node is shutting down.
+        """
+        if self._stopped:
+            raise Draining
+        flight = self._flights.get(digest)
+        if flight is not None and flight.length is not None:
+            return RemoteInfo(flight.length, flight.name)
+        unreached: dict[str, str] = {}
+        waits: list[int] = []
+        peers = self.peers_for(digest)
+        for peer in peers:
+            try:
+                reply = await self._around.http.ask("HEAD", peer, digest.hex)
+            except PeerFailure as failure:
+                unreached[peer] = failure.reason
+                continue
+            reply.drop()
+            judged = judge_reply(reply.status, reply.fields, 0, None, digest.hex)
+            if isinstance(judged, Offer):
+                name = file_name(reply.fields("content-disposition"))
+                return RemoteInfo(judged.total, name)
+            if judged.kind != "absent":
+                unreached[peer] = judged.reason
+                waits += [] if judged.retry_after is None else [judged.retry_after]
+        if unreached:
+            retry_after = max(1, min(waits, default=DEFAULT_RETRY_AFTER))
+            raise PeersUnreached(digest.hex, unreached, min(retry_after, LONGEST_RETRY_AFTER))
+        self.nobody_has(digest, peers)
+        raise Absent(digest.hex)
+
+    def stored(self, digest: Digest) -> None:
+        """A blob came here on another way: what was known of its absence is out of date."""
+        self._nobody_had.pop(digest, None)
+
+    async def stop(self) -> None:
+        """End all loads, keeping what has come, and close every connection."""
+        self._stopped = True
+        flights = list(self._in_the_air)
+        for flight in flights:
+            flight.stop(Draining())
+        for flight in flights:
+            await flight.landing()
+        await self._around.http.close()
+
+    # What flights tell.
+
+    def peers_for(self, digest: Digest) -> tuple[str, ...]:
+        """Whom to ask, in order; nobody, if they all said just now that they do not have it."""
+        remembered = self._nobody_had.get(digest)
+        if remembered is not None:
+            until, generation = remembered
+            if generation == self._roster.generation and self._around.clock.seconds() < until:
+                return ()
+            del self._nobody_had[digest]
+        return tuple(peer.url for peer in self._roster.current())
+
+    def nobody_has(self, digest: Digest, asked: tuple[str, ...]) -> None:
+        """Every one of these said that it does not have it."""
+        in_force = tuple(peer.url for peer in self._roster.current())
+        if self._remember_absent <= 0 or not asked or asked != in_force:
+            return
+        self._nobody_had.pop(digest, None)
+        while len(self._nobody_had) >= MOST_REMEMBERED:
+            # The oldest: a dict keeps the order of insertion.
+            del self._nobody_had[next(iter(self._nobody_had))]
+        until = self._around.clock.seconds() + self._remember_absent
+        self._nobody_had[digest] = (until, self._roster.generation)
+
+    def landed(self, flight: Flight) -> None:
+        """A load is over, and nothing of it is open any more."""
+        self._in_the_air.discard(flight)
+        if self._flights.get(flight.digest) is flight:
+            del self._flights[flight.digest]
