@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 from twisted.internet import reactor as _reactor
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 settings.register_profile("fast", max_examples=60, deadline=None)
 settings.register_profile(
@@ -20,6 +20,7 @@ settings.register_profile("big", max_examples=5000, deadline=None)
 settings.load_profile(os.environ.get("DTFC_HYPOTHESIS", "fast"))
 
 
+@implementer(ILogObserver)
 class LoggedFailures:
     """The failures that were logged during one test."""
 
@@ -61,7 +62,7 @@ def clean_reactor() -> Iterator[None]:
     """Fail the test if it leaves timers or sockets in the reactor."""
     before = set(_watched())
     yield
-    left = [call for call in _reactor.getDelayedCalls() if call.active()]  # type: ignore[attr-defined]
+    left = [call for call in _reactor.getDelayedCalls() if call.active()]
     watched = [each for each in _watched() if each not in before]
     for call in left:
         call.cancel()
@@ -70,22 +71,7 @@ def clean_reactor() -> Iterator[None]:
 
 
 def _watched() -> list[object]:
-    waker = getattr(_reactor, "_internalReaders", set())
-    readers = _reactor.getReaders()  # type: ignore[attr-defined]
-    writers = _reactor.getWriters()  # type: ignore[attr-defined]
+    waker: set[object] = getattr(_reactor, "_internalReaders", set())
+    readers = _reactor.getReaders()
+    writers = _reactor.getWriters()
     return [each for each in [*readers, *writers] if each not in waker]
-
-
-def require_program(name: str) -> str:
-    """Return the path of a program, or skip the test with a reason that names it.
-
-    With ``DTFC_REQUIRE_ALL=1`` a missing program is a failure instead.
-    """
-
-
-    path = shutil.which(name)
-    if path is None:
-        if os.environ.get("DTFC_REQUIRE_ALL") == "1":
-            pytest.fail(f"{name} is not installed and DTFC_REQUIRE_ALL=1", pytrace=False)
-        pytest.skip(reason=f"{name} is not installed")
-    return path

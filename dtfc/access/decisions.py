@@ -73,9 +73,7 @@ def is_local(caller: Caller, trusted: Sequence[Network]) -> bool:
     return False
 
 
-def check(
-    policy: Policy, caller: Caller, verb: Verb, exists: Callable[[str], bool]
-) -> None:
+def check(policy: Policy, caller: Caller, verb: Verb, exists: Callable[[str], bool]) -> None:
     """Allow, or say why not.
 
     Args:

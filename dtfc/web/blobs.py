@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.web.http import datetimeToString
@@ -15,8 +16,16 @@ from dtfc.digest import Digest
 from dtfc.disk import Disk, Lane
 from dtfc.errors import Absent, BadInput, DtfcError, WrongDigest
 from dtfc.http.digests import legacy_digest, parse_digest_field, parse_legacy_digest, repr_digest
-from dtfc.http.problems import Problem, problem_for
-from dtfc.http.ranges import Plan, Representation, plan, precondition_for_write
+from dtfc.http.preconditions import Representation, precondition_for_write
+from dtfc.http.problems import (
+    length_required,
+    not_found,
+    precondition_failed,
+    problem_for,
+    range_not_satisfiable,
+    unsupported_media_type,
+)
+from dtfc.http.ranges import Plan, plan
 from dtfc.media_types import content_type, is_safe_inline
 from dtfc.names import check_name, content_disposition
 from dtfc.web.forms import boundary_of, store_files
@@ -28,7 +37,7 @@ if TYPE_CHECKING:
     from dtfc.store.blobs import BlobInfo, OpenBlob, Store
     from dtfc.store.incoming import Stored
     from dtfc.web.gate import Gate
-    from dtfc.web.site import Request
+    from dtfc.web.request import Request
 
 JSON = "application/json"
 
@@ -152,35 +161,39 @@ class Blobs:
         planned = plan(
             request.method.decode("ascii"),
             request.field,
-            Representation(length, digest.etag, stored_at or 0),
+            Representation(length, digest.etag, stored_at),
             kind,
             secrets.token_hex(16),
         )
-        put = request.setHeader
-        put(b"ETag", digest.etag)
-        put(b"Accept-Ranges", b"bytes")
-        put(b"Cache-Control", CACHE_FOREVER)
+        put = request.put
+        put("ETag", digest.etag)
+        put("Accept-Ranges", "bytes")
+        put("Cache-Control", CACHE_FOREVER)
         if stored_at is not None:
-            put(b"Last-Modified", datetimeToString(stored_at))
-        if planned.status in (412, 416):
-            request.problem(_refused_range(planned))
+            put("Last-Modified", datetimeToString(stored_at).decode("ascii"))
+        if planned.status == 412:
+            request.problem(precondition_failed())
+            return None
+        if planned.status == 416:
+            request.problem(range_not_satisfiable(length))
             return None
         request.setResponseCode(planned.status)
-        if planned.status == 304:  # noqa: PLR2004 -- RFC 9110 section 15.4.5: no more than this
+        if planned.status == 304:
+            # No more fields than these (RFC 9110 section 15.4.5).
             request.write(b"")
             request.finish()
             return None
-        put(b"Content-Type", kind.encode("ascii"))
+        put("Content-Type", kind)
         for field, value in planned.fields:
-            put(field.encode("ascii"), value.encode("ascii"))
-        put(b"Content-Length", b"%d" % planned.length)
-        put(b"Repr-Digest", repr_digest(digest, None).encode("ascii"))
-        put(b"Digest", legacy_digest(digest, None).encode("ascii"))
+            put(field, value)
+        put("Content-Length", str(planned.length))
+        put("Repr-Digest", repr_digest(digest))
+        put("Digest", legacy_digest(digest))
         if name is not None:
-            put(b"Content-Disposition", content_disposition(name, inline).encode("ascii"))
-        put(b"X-Content-Type-Options", b"nosniff")
-        put(b"Content-Security-Policy", b"sandbox; default-src 'none'")
-        put(b"Referrer-Policy", b"no-referrer")
+            put("Content-Disposition", content_disposition(name, inline))
+        put("X-Content-Type-Options", "nosniff")
+        put("Content-Security-Policy", "sandbox; default-src 'none'")
+        put("Referrer-Policy", "no-referrer")
         return planned
 
     async def info(self, request: Request, digest: Digest) -> None:
@@ -195,15 +208,22 @@ class Blobs:
             "replicas": [],
             "marker": None,
         }
-        request.setHeader(b"Cache-Control", b"no-store")
+        request.put("Cache-Control", "no-store")
         request.answer(200, _json(described), JSON)
+
+    def no_such_url(self, request: Request, name: str) -> None:
+        """Tell those who ask for a name how blobs are asked for."""
+        problem = not_found(request.path.decode("latin-1"))
+        hint = f"a blob is fetched by its digest; /files.json?name={quote(name)} tells it"
+        request.problem(replace(problem, detail=f"{problem.detail}; {hint}"))
 
     # -- writing ------------------------------------------------------------
 
     async def put(self, request: Request, name: str | None, digest: Digest | None) -> None:
         """Store the body of a PUT; everything that can be refused is refused before it."""
         self._gate.admit(request, Verb.PUT)
-        _refuse_partial_or_coded(request)
+        if _refused_body(request):
+            return
         expected, sha256 = _promised(request, digest)
         if await self._failed_precondition(request, expected):
             return
@@ -215,25 +235,20 @@ class Blobs:
         finally:
             ingest.close()
         stored_digest = stored.info.digest
-        request.setHeader(b"Location", f"/{stored_digest}")
-        request.setHeader(b"ETag", stored_digest.etag)
-        request.setHeader(b"Repr-Digest", repr_digest(stored_digest, None))
+        request.put("Location", f"/{stored_digest}")
+        request.put("ETag", stored_digest.etag)
+        request.put("Repr-Digest", repr_digest(stored_digest))
         request.answer(201 if stored.new else 200, _json(_stub(stored, name)), JSON)
 
     async def post(self, request: Request) -> None:
         """Store the files of a form."""
         self._gate.admit(request, Verb.PUT)
-        _refuse_partial_or_coded(request)
-        boundary = boundary_of((request.field("content-type") or [None])[-1])
+        if _refused_body(request):
+            return
+        given = (request.field("content-type") or [""])[-1]
+        boundary = boundary_of(given)
         if boundary is None:
-            request.setHeader(b"Accept", b"multipart/form-data")
-            request.problem(
-                Problem(
-                    415,
-                    "Unsupported Media Type",
-                    "POST / takes a form (multipart/form-data); send a bare file with PUT /<name>",
-                )
-            )
+            request.problem(unsupported_media_type(given, "a form (multipart/form-data)"))
             return
         stubs: list[dict[str, Any]] = []
         new = False
@@ -271,9 +286,7 @@ class Blobs:
             existing = Representation(0, digest.etag, 0)
         if precondition_for_write("PUT", request.field, existing) is None:
             return False
-        request.problem(
-            Problem(412, "Precondition Failed", "the blob is not in the state you asked for")
-        )
+        request.problem(precondition_failed())
         return True
 
 
@@ -304,24 +317,25 @@ def _promised(request: Request, digest: Digest | None) -> tuple[Digest | None, b
     return digest, sha256
 
 
-def _refuse_partial_or_coded(request: Request) -> None:
+def _refused_body(request: Request) -> bool:
+    """Answer a body that is none, is a part of one, or is coded.
+
+    Raises:
+        BadInput: it is a part.
+    """
+    if not request.head.chunked and request.head.content_length is None:
+        # Empty by RFC 9112 section 6.3, but more likely a client's mistake than
+        # the wish to store the empty file; that is Content-Length: 0.
+        request.problem(length_required())
+        return True
     if request.field("content-range"):
         # RFC 9110 section 14.5: a server without partial PUT must not store a part.
         raise BadInput("PUT stores whole files; Content-Range is not taken")
-    codings = {value.strip().lower() for value in request.field("content-encoding")}
-    if codings - {"identity"}:
-        raise BadInput("Content-Encoding is not taken: a file is stored as its bytes are")
-
-
-def _refused_range(planned: Plan) -> Problem:
-    if planned.status == 416:  # noqa: PLR2004 -- RFC 9110 section 15.5.17
-        return Problem(
-            416,
-            "Range Not Satisfiable",
-            "no byte of the file lies in the ranges you asked for",
-            fields=planned.fields,
-        )
-    return Problem(412, "Precondition Failed", "the blob is not the one you named")
+    codings = [value.strip().lower() for value in request.field("content-encoding")]
+    if any(coding != "identity" for coding in codings):
+        request.problem(unsupported_media_type(", ".join(codings), "the file's own bytes"))
+        return True
+    return False
 
 
 def _described(info: BlobInfo) -> dict[str, Any]:
@@ -345,6 +359,3 @@ def _stub(stored: Stored, name: str | None) -> dict[str, Any]:
 
 def _json(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"
-
-
-

@@ -29,7 +29,7 @@ def boundary_of(content_type: str | None) -> str | None:
     if kind.lower() != "multipart/form-data":
         return None
     boundary: str = options.get("boundary", "")
-    if not boundary or len(boundary) > 70 or not boundary.isascii():  # noqa: PLR2004 -- RFC 2046 5.1.1
+    if not boundary or len(boundary) > 70 or not boundary.isascii():
         raise BadInput("the form's Content-Type names no usable boundary")
     return boundary
 
@@ -55,32 +55,54 @@ async def store_files(
         DtfcError: whatever stopped a file.
     """
     parser = PushMultipartParser(boundary, max_segment_count=MOST_PARTS, strict=True)
-    ingest: Ingest | None = None
-    name: str | None = None
+    part = _Part()
     try:
-        while True:
+        more = True
+        while more:
             blocks = await body.read(BLOCK)
-            pieces: list[bytes] = []
+            more = bool(blocks)
             for event in _events(parser, blocks):
                 if event is None:
-                    if ingest is not None:
-                        await ingest.write(pieces)
-                        pieces = []
-                        yield await ingest.commit(name)
-                        ingest.close()
-                        ingest = None
+                    stored = await part.end()
+                    if stored is not None:
+                        yield stored
                 elif isinstance(event, (bytes, bytearray)):
-                    if ingest is not None:
-                        pieces.append(bytes(event))
+                    part.pieces.append(bytes(event))
                 elif event.filename:
-                    name = _base_name(event.filename)
-                    ingest = new_ingest()
-                    await ingest.open(None)
-            if ingest is not None and pieces:
-                await ingest.write(pieces)
-            if not blocks:
-                return
+                    await part.begin(new_ingest(), _base_name(event.filename))
+            await part.flush()
     finally:
+        part.close()
+
+
+class _Part:
+    """The part of a form that is arriving: a file, or something passed over."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self._ingest: Ingest | None = None
+        self._name = ""
+
+    async def begin(self, ingest: Ingest, name: str) -> None:
+        self._ingest = ingest
+        self._name = name
+        await ingest.open(None)
+
+    async def flush(self) -> None:
+        pieces, self.pieces = self.pieces, []
+        if self._ingest is not None and pieces:
+            await self._ingest.write(pieces)
+
+    async def end(self) -> Stored | None:
+        await self.flush()
+        if self._ingest is None:
+            return None
+        stored = await self._ingest.commit(self._name)
+        self.close()
+        return stored
+
+    def close(self) -> None:
+        ingest, self._ingest = self._ingest, None
         if ingest is not None:
             ingest.close()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dtfc.access.decisions import Caller, Policy, Verb, check
 
 if TYPE_CHECKING:
-    from dtfc.web.site import Request
+    from dtfc.web.request import Request
 
 
 class Gate:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from klein import Klein
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import BaseConverter
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from twisted.web.iweb import IRequest
 
     from dtfc.web.blobs import Blobs
-    from dtfc.web.site import Request
+    from dtfc.web.request import Request
     from dtfc.web.status import Status
 
 _log = Logger()
@@ -113,6 +113,10 @@ class Routes:
     async def put_name(self, request: Request, name: str) -> None:
         await self._blobs.put(request, check_name(name), None)
 
+    @app.route("/<name>", methods=["GET"])
+    def get_name(self, request: Request, name: str) -> None:
+        self._blobs.no_such_url(request, name)
+
     # -- everything else ----------------------------------------------------
 
     @app.route("/", methods=["OPTIONS"], branch=True)
@@ -120,30 +124,34 @@ class Routes:
         self._status.options(request)
 
     @app.handle_errors(Exception)
-    def failed(self, request: IRequest, failure: Failure) -> Deferred[None] | None:
+    def failed(self, request: IRequest, failure: Failure) -> bytes | Deferred[None] | None:
         """Turn any error into a problem; a bug is logged, and hides behind a 500."""
         return failed(request, failure)
 
 
-def failed(request: Any, failure: Failure) -> Deferred[None] | None:
+def failed(request: Any, failure: Failure) -> bytes | Deferred[None] | None:
     """Answer a failed route.
 
     Returns:
-        A Deferred that fires when the connection is gone, where an answer had
-        been begun and the connection was cut; None where the problem was sent.
+        The answer's body, which Klein is to write; None where there is nobody
+        left to answer; where an answer had been begun, and so the connection
+        was cut, a Deferred that fires when it is gone.
     """
-    error = failure.value
-    if isinstance(error, MethodNotAllowed):
-        request.problem(method_not_allowed(error.valid_methods or ()))
-    elif isinstance(error, HTTPException):
-        request.problem(not_found(request.path.decode("latin-1")))
-    elif isinstance(error, DtfcError):
-        request.problem(problem_for(error))
-    elif not isinstance(error, CancelledError):
-        _log.failure("{method} {uri} failed", failure, method=request.method, uri=request.uri)
-        request.problem(problem_for(error))
+    error: BaseException = failure.value or RuntimeError()
     if request.finished or request._disconnected:  # noqa: SLF001 -- Twisted has no public name
         return None
-    # The answer was cut: Klein must not finish it, so it waits for the end.
+    if isinstance(error, MethodNotAllowed):
+        problem = method_not_allowed(error.valid_methods or ())
+    elif isinstance(error, HTTPException):
+        problem = not_found(request.path.decode("latin-1"))
+    else:
+        if not isinstance(error, DtfcError):
+            _log.failure("{method} {uri} failed", failure, method=request.method, uri=request.uri)
+        problem = problem_for(error)
+    if not request.startedWriting:
+        body: bytes = request.begin_problem(problem)
+        return body
+    request.abort()
+    # Klein would finish the answer now; it waits until that cannot happen.
     gone: Deferred[None] = request.notifyFinish()
     return gone.addErrback(lambda _failure: None)

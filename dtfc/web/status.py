@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dtfc.peers.roster import Roster
     from dtfc.store.blobs import Store
     from dtfc.web.gate import Gate
-    from dtfc.web.site import Request
+    from dtfc.web.request import Request
 
 JSON = "application/json"
 
@@ -58,15 +58,15 @@ class Status:
 
     def front(self, request: Request) -> None:
         """A page for people who open the node in a browser."""
-        request.setHeader(
-            b"Content-Security-Policy",
-            b"default-src 'none'; form-action 'self'; frame-ancestors 'none'",
+        request.put(
+            "Content-Security-Policy",
+            "default-src 'none'; form-action 'self'; frame-ancestors 'none'",
         )
         request.answer(200, FRONT.encode("utf-8"), "text/html; charset=utf-8")
 
     def health(self, request: Request) -> None:
         """The 2015 program's words: this process answers."""
-        request.setHeader(b"Cache-Control", b"no-store")
+        request.put("Cache-Control", "no-store")
         request.answer(200, b"All systems go.", "text/plain; charset=utf-8")
 
     def livez(self, request: Request) -> None:
@@ -112,7 +112,7 @@ class Status:
     async def refresh_peers(self, request: Request) -> None:
         """Read the peer list again, and tell the peers now in force."""
         self._gate.admit(request, Verb.PUT)
-        change = await self._disk.run(self._roster.reload)
+        change = self._roster.apply(await self._disk.run(self._roster.read))
         self._tell(
             request,
             200,
@@ -120,19 +120,20 @@ class Status:
                 "peers": [peer.url for peer in change.peers],
                 "bad_lines": [
                     {"line": bad.number, "text": bad.text, "reason": bad.reason}
-                    for bad in change.bad_lines
+                    for bad in change.bad
                 ],
+                "errors": list(change.errors),
             },
         )
 
     def options(self, request: Request) -> None:
         """Tell which methods a URL takes."""
-        request.setHeader(b"Allow", ", ".join(allowed(request.path)).encode("ascii"))
+        request.put("Allow", ", ".join(allowed(request.path)))
         request.answer(204)
 
     def _tell(self, request: Request, status: int, value: dict[str, Any]) -> None:
-        request.setHeader(b"Cache-Control", b"no-store")
-        if status == 503:  # noqa: PLR2004
+        request.put("Cache-Control", "no-store")
+        if status == 503:
             request.problem(
                 Problem(
                     503,
@@ -157,15 +158,15 @@ def _page_size(given: str | None) -> int:
 def allowed(path: bytes) -> list[str]:
     """Return the methods that a path takes (RFC 9110 section 9.3.7)."""
     first, _, rest = path[1:].partition(b"/")
-    is_digest = len(first) == 128 and not first.strip(b"0123456789abcdefABCDEF")  # noqa: PLR2004
+    is_digest = len(first) == 128 and not first.strip(b"0123456789abcdefABCDEF")
     if path == b"/":
         return ["GET", "HEAD", "POST", "OPTIONS"]
     if first == b"refreshpeers.html":
         return ["PUT", "POST", "OPTIONS"]
-    if not rest and first in (b"health.html", b"livez", b"readyz", b"files.json"):
-        return ["GET", "HEAD", "PUT", "OPTIONS"]
     if is_digest and not rest:
         return ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"]
     if is_digest and rest in (b"nopeerload", b"info"):
         return ["GET", "HEAD", "PUT", "OPTIONS"]
-    return ["PUT", "OPTIONS"]
+    if not rest:
+        return ["GET", "HEAD", "PUT", "OPTIONS"]
+    return ["PUT", "OPTIONS"] if is_digest and b"/" not in rest else ["OPTIONS"]

@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from twisted.internet import main, tcp, unix
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
@@ -33,7 +34,9 @@ from dtfc.http.ranges import Span
 
 if TYPE_CHECKING:
     from dtfc.disk import Lane
-    from dtfc.web.site import Request
+    from dtfc.web.request import Request
+
+T = TypeVar("T")
 
 #: Bytes that one connection may send before the others have their turn.
 TURN = 1024 * 1024
@@ -61,14 +64,13 @@ class Source(Protocol):
         """Bytes readable from ``start`` on; fires with at least one, or fails."""
 
 
-class Metered:
+class Metered(FileDescriptor):
     """Counts what leaves, so that a reader who does not read is noticed."""
 
     bytes_out = 0
 
-    def writeSomeData(self, data: bytes) -> int | BaseException:  # noqa: N802 -- Twisted's name
-        """Write some data and count what the kernel took."""
-        written: int | BaseException = super().writeSomeData(data)  # type: ignore[misc] -- a mix-in
+    def count_out(self, written: T) -> T:
+        """Count what the kernel took of a write."""
         if isinstance(written, int) and written > 0:
             self.bytes_out += written
         return written
@@ -76,18 +78,25 @@ class Metered:
     @property
     def unsent(self) -> bool:
         """Whether bytes wait for the client to read."""
-        buffers: Any = self
-        return bool(len(buffers.dataBuffer) - buffers.offset + buffers._tempDataLen)  # noqa: SLF001 -- the base's
+        return bool(len(self.dataBuffer) - self.offset + self._tempDataLen)
 
 
-class LocalServer(Metered, unix.Server):
+class LocalServer(unix.Server, Metered):
     """An accepted UNIX connection."""
 
+    def writeSomeData(self, data: bytes) -> Any:  # noqa: N802 -- Twisted's name
+        """Write some data and count what the kernel took."""
+        return self.count_out(unix.Server.writeSomeData(self, data))
 
-class FileServer(Metered, tcp.Server):
+
+class FileServer(tcp.Server, Metered):
     """An accepted TCP connection that can send from a file."""
 
     _file: _Sending | None = None
+
+    def writeSomeData(self, data: bytes) -> Any:  # noqa: N802 -- Twisted's name
+        """Write some data and count what the kernel took."""
+        return self.count_out(tcp.Server.writeSomeData(self, data))
 
     def send_file(self, fd: int, offset: int, count: int) -> Deferred[int]:
         """Send ``count`` bytes of a file after everything written so far.
@@ -111,19 +120,23 @@ class FileServer(Metered, tcp.Server):
     @property
     def unsent(self) -> bool:
         """Whether bytes wait for the client to read."""
-        return self._file is not None or super().unsent
+        return self._file is not None or self._buffered
+
+    @property
+    def _buffered(self) -> bool:
+        return super().unsent
 
     def doWrite(self) -> Any:  # noqa: N802 -- Twisted's name
         """Send what is buffered, then from the file."""
         sending = self._file
         if sending is None:
-            return super().doWrite()  # type: ignore[no-untyped-call] -- Twisted's own
-        if super().unsent:
+            return tcp.Server.doWrite(self)
+        if self._buffered:
             # The base would close or stop writing once its buffers are empty;
             # the file comes first.
             closing, self.disconnecting = self.disconnecting, False
             half, self._writeDisconnecting = self._writeDisconnecting, False
-            problem = super().doWrite()  # type: ignore[no-untyped-call] -- Twisted's own
+            problem = tcp.Server.doWrite(self)
             self.disconnecting, self._writeDisconnecting = closing, half
             self.startWriting()
             return problem
@@ -131,9 +144,7 @@ class FileServer(Metered, tcp.Server):
 
     def _send_some(self, sending: _Sending) -> Any:
         try:
-            sent = os.sendfile(
-                self.fileno(), sending.fd, sending.offset, min(sending.left, TURN)
-            )
+            sent = os.sendfile(self.fileno(), sending.fd, sending.offset, min(sending.left, TURN))
         except BlockingIOError:
             return None
         except OSError:
@@ -203,9 +214,7 @@ class Pace:
             await self._waiter
 
 
-async def send(
-    request: Request, lane: Lane, source: Source, parts: Sequence[bytes | Span]
-) -> None:
+async def send(request: Request, lane: Lane, source: Source, parts: Sequence[bytes | Span]) -> None:
     """Send the parts of a planned body.
 
     Args:
@@ -232,11 +241,9 @@ async def send(
             request.unregisterProducer()
 
 
-async def _send_span(
-    request: Request, lane: Lane, source: Source, span: Span, pace: Pace
-) -> None:
+async def _send_span(request: Request, lane: Lane, source: Source, span: Span, pace: Pace) -> None:
     offset, end = span.start, span.start + span.length
-    transport = request.channel.transport
+    transport: Any = request.channel.transport
     direct = type(transport) is FileServer and not transport.TLS
     while offset < end:
         count = min(end - offset, await source.available(offset))

@@ -16,7 +16,9 @@ from twisted.web.server import NOT_DONE_YET
 
 from dtfc.http.heads import Limits
 from dtfc.web.accesslog import Entry
-from dtfc.web.site import Channel, Deadlines, Request, Site
+from dtfc.web.channel import Channel
+from dtfc.web.request import Request
+from dtfc.web.site import Bounds, Site
 
 
 class Transport(StringTransport):
@@ -25,7 +27,7 @@ class Transport(StringTransport):
     bufferSize = 65536  # noqa: N815 -- Twisted's name
 
     def __init__(self) -> None:
-        super().__init__()
+        StringTransport.__init__(self)
         self.half_closed = False
         self.aborted = False
         self.bytes_out = 0
@@ -36,7 +38,7 @@ class Transport(StringTransport):
 
     def abortConnection(self) -> None:  # noqa: N802 -- Twisted's name
         self.aborted = True
-        super().abortConnection()
+        StringTransport.abortConnection(self)
 
     @property
     def reading(self) -> bool:
@@ -46,10 +48,10 @@ class Transport(StringTransport):
 class Answering(Resource):
     """Hands each request to a function."""
 
-    isLeaf = True
+    isLeaf = True  # noqa: N815 -- Twisted's name
 
     def __init__(self, respond: Callable[[Any], object]) -> None:
-        super().__init__()
+        Resource.__init__(self)
         self._respond = respond
 
     def render(self, request: Any) -> Any:
@@ -60,7 +62,7 @@ class Answering(Resource):
 class Wire:
     """A channel, its transport, its clock, and the requests that were routed."""
 
-    def __init__(self, respond: Callable[[Any], object] | None = None, **deadlines: Any) -> None:
+    def __init__(self, respond: Callable[[Any], object] | None = None, **bounds: Any) -> None:
         self.clock = Clock()
         self.clock.advance(1_000_000)
         self.requests: list[Request] = []
@@ -70,12 +72,14 @@ class Wire:
             Answering(self._routed),
             self.clock,
             Limits(),
-            Deadlines(**deadlines),
+            Bounds(**bounds),
             self.log.append,
         )
         self.site.startFactory()
         self.transport = Transport()
-        self.channel: Channel = self.site.buildProtocol(None)
+        channel = self.site.buildProtocol(None)
+        assert channel is not None
+        self.channel: Channel = channel
         self.channel.makeConnection(self.transport)
 
     def _routed(self, request: Request) -> None:
@@ -90,7 +94,7 @@ class Wire:
     @property
     def got(self) -> bytes:
         """What was written to the client."""
-        return bytes(self.transport.value())
+        return self.transport.io.getvalue()
 
     @property
     def statuses(self) -> list[int]:

@@ -22,7 +22,7 @@ from dtfc.disk import DiskThreads, Lane
 from dtfc.http.heads import Limits
 from dtfc.http.problems import problem_for
 from dtfc.http.ranges import Span
-from dtfc.web.site import Deadlines, Site
+from dtfc.web.site import Bounds, Site
 from dtfc.web.transmit import FileServer, Metered, Shrunk, send
 
 reactor: Any = _reactor
@@ -30,7 +30,7 @@ reactor: Any = _reactor
 SIZE = 5 * 1024 * 1024 + 12345
 
 
-class PlainServer(Metered, tcp.Server):
+class PlainServer(tcp.Server, Metered):
     """A connection that cannot send from a file, as with TLS."""
 
 
@@ -46,10 +46,10 @@ class FileSource:
 class Sending(Resource):
     """Answers every GET with the parts that a test chose."""
 
-    isLeaf = True
+    isLeaf = True  # noqa: N815 -- Twisted's name
 
     def __init__(self, disk: DiskThreads, source: FileSource) -> None:
-        super().__init__()
+        Resource.__init__(self)
         self.parts: list[bytes | Span] = [Span(0, SIZE)]
         self.failures: list[Exception] = []
         self._disk = disk
@@ -82,7 +82,7 @@ class Rig:
         self.disk = DiskThreads(reactor, 2)
         self.disk.start()
         self.resource = Sending(self.disk, FileSource(self.fd, SIZE))
-        self.site = Site(self.resource, reactor, Limits(), Deadlines(), lambda _entry: None)
+        self.site = Site(self.resource, reactor, Limits(), Bounds(), lambda _entry: None)
         self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")
         self.port.transport = server
 
@@ -115,7 +115,7 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     pytest_twisted.blockon(Deferred.fromCoroutine(rig.stop()))
 
 
-def ask(connection: socket.socket, times: int = 1, close: bool = False) -> None:
+def ask(connection: socket.socket, times: int = 1, *, close: bool = False) -> None:
     line = b"Connection: close\r\n" if close else b""
     connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n" % line * times)
 

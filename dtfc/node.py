@@ -1,0 +1,252 @@
+"""One node: the rooms, joined.
+
+Everything that the process around it does to a node goes through
+:class:`Node`: start, reload, drain, abort, say how it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import MultiService
+from twisted.internet import tcp, unix
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+
+from dtfc.access.decisions import Policy, Verb
+from dtfc.disk import DiskThreads
+from dtfc.http.heads import Limits
+from dtfc.peers.body import PeerLimits
+from dtfc.peers.client import open_peer_http
+from dtfc.peers.loader import Loader
+from dtfc.peers.roster import Roster, RosterChange, RosterWatch
+from dtfc.store.blobs import Store, open_store
+from dtfc.web.accesslog import FORMATS, Entry
+from dtfc.web.blobs import Blobs
+from dtfc.web.gate import Gate
+from dtfc.web.routes import Routes
+from dtfc.web.site import Bounds, Site
+from dtfc.web.status import Status
+from dtfc.web.transmit import FileServer, LocalServer
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IListeningPort
+
+    from dtfc.settings import Settings
+
+#: Seconds between two looks for partials that have expired.
+EXPIRY_PERIOD = 3600
+
+
+class Node(MultiService):
+    """A store, its peers, and the site that serves them.
+
+    The store is opened when the service starts: by then the process has its
+    final identity, and what it makes belongs to it.
+
+    Args:
+        settings: in force from the start; :meth:`reload` replaces them.
+        reactor: the loop and the clock.
+        access_log: takes one line a request, without its line end.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, settings: Settings, reactor: Any, access_log: Callable[[str], object]
+    ) -> None:
+        MultiService.__init__(self)
+        self.settings = settings
+        self._reactor = reactor
+        self._disk = DiskThreads(reactor, settings.disk_threads)
+        self._gate = Gate(policy_of(settings))
+        self._roster = Roster(settings.peerlist, me=settings.me, melist=settings.melist)
+        self._watch = RosterWatch(
+            self._roster,
+            self._disk,
+            reactor,
+            seconds=settings.peerlist_poll,
+            changed=self._peers_changed,
+        )
+        self._expiry = LoopingCall(self._expire)
+        self._expiry.clock = reactor
+        write = FORMATS[settings.log_format]
+
+        def note(entry: Entry) -> None:
+            access_log(write(entry))
+
+        # Its resource is put in place when the store is open.
+        self.site = Site(Resource(), reactor, limits_of(settings), bounds_of(settings), note)
+        self._store: Store | None = None
+        self._loader: Loader | None = None
+        self._blobs: Blobs | None = None
+
+    def listening(self, port: IListeningPort) -> None:
+        """Let the port's connections send files, and be counted."""
+        if isinstance(port, unix.Port):
+            port.transport = LocalServer
+        elif isinstance(port, tcp.Port):
+            port.transport = FileServer
+        self.site.add_port(port)
+
+    # -- start and stop -----------------------------------------------------
+
+    def startService(self) -> None:  # noqa: N802 -- Twisted's name
+        """Open the store, read the peer list, put the URLs in place.
+
+        Raises:
+            BrokenStore, NoSpace, StoreFailure: the store cannot be used.
+        """
+        settings = self.settings
+        store = open_store(
+            settings.basedir,
+            temp=settings.temp,
+            fan_out=settings.fan_out,
+            reserve=settings.reserve,
+        )
+        self._store = store
+        if store.temp_refused:
+            self._log.warn("--temp is not used: {reason}", reason=store.temp_refused)
+        self._disk.start()
+        self._peers_changed(self._roster.reload())
+        self._loader = Loader(
+            store,
+            self._disk,
+            self._roster,
+            open_peer_http(self._reactor, peer_limits_of(settings)),
+            self._reactor,
+            finish_load=settings.finish_load,
+            remember_absent=settings.absent_ttl,
+        )
+        self._blobs = Blobs(store, self._disk, self._loader, self._gate, settings.max_body)
+        status = Status(store, self._disk, self._roster, self._gate, lambda: self.site.draining)
+        self.site.resource = Routes(self._blobs, status).app.resource()
+        self._watch.startService()
+        self._expiry.start(EXPIRY_PERIOD)
+        if store.needs_reindex:
+            self._log.info("the catalog is made anew from the tree")
+            self._disk.run(store.reindex).addCallbacks(self._reindexed, self._reindex_failed)
+        MultiService.startService(self)
+
+    def stopService(self) -> Deferred[Any]:  # noqa: N802 -- Twisted's name
+        """Cut what is left, keep what was loaded of partials, close the store."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await MultiService.stopService(self)
+        self.site.abort()
+        if self._expiry.running:
+            self._expiry.stop()
+        await (self._watch.stopService() or succeed(None))
+        if self._loader is not None:
+            await self._loader.stop()
+        self._disk.stop()
+        if self._store is not None:
+            self._store.close()
+
+    # -- while it runs ------------------------------------------------------
+
+    def reload(self, settings: Settings) -> None:
+        """Put new settings in force, and read the peer list again."""
+        self._gate.policy = policy_of(settings)
+        self.site.limits = limits_of(settings)
+        self.site.bounds = bounds_of(settings)
+        self.settings = settings
+        if self._blobs is not None:
+            self._blobs.max_body = settings.max_body
+        self._disk.run(self._roster.read).addCallback(self._roster.apply).addCallbacks(
+            self._peers_changed,
+            lambda failure: self._log.failure("reading the peer list", failure),
+        )
+
+    async def drain(self) -> None:
+        """Take nothing new and finish what is in flight."""
+        await self.site.drain()
+
+    def abort(self) -> None:
+        """Cut every connection."""
+        self.site.abort()
+
+    def status(self) -> str:
+        """Say in one line how the node is."""
+        peers = len(self._roster.current())
+        connections = len(self.site.channels)
+        return f"{connections} connections, {peers} peers"
+
+    def _peers_changed(self, change: RosterChange) -> None:
+        for wrong in (*change.bad, *change.errors):
+            self._log.warn("the peer list: {wrong}", wrong=str(wrong))
+        if change.added or change.removed:
+            self._log.info(
+                "peers in force: {peers}",
+                peers=", ".join(peer.url for peer in change.peers) or "none",
+            )
+
+    def _expire(self) -> Deferred[None]:
+        """Remove what is left of loads that nobody resumed."""
+
+        def told(count: int) -> None:
+            if count:
+                self._log.info("{count} partials have expired", count=count)
+
+        expiring = self._disk.run(self._expire_partials)
+        return expiring.addCallbacks(
+            told, lambda failure: self._log.failure("expiring partials", failure)
+        )
+
+    def _expire_partials(self) -> int:
+        if self._store is None:
+            return 0
+        return self._store.expire_partials(self.settings.partial_ttl, self._reactor.seconds())
+
+    def _reindexed(self, counts: object) -> None:
+        self._log.info("the catalog is complete: {counts}", counts=counts)
+
+    def _reindex_failed(self, failure: Failure) -> None:
+        self._log.failure("the catalog could not be made anew; reindex it by hand", failure)
+
+
+def policy_of(settings: Settings) -> Policy:
+    """Return what the settings say about access."""
+    return Policy(
+        deny_prefix=settings.deny or "",
+        anonymous=frozenset({Verb.GET, Verb.HEAD, *map(Verb, settings.allow_anonymous)}),
+        trusted_proxies=settings.trusted_proxies,
+    )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return the limits of a request's head."""
+    return Limits(
+        head_bytes=settings.max_head,
+        line_bytes=settings.max_request_line,
+        fields=settings.max_fields,
+    )
+
+
+def bounds_of(settings: Settings) -> Bounds:
+    """Return what a client may take and hold."""
+    return Bounds(
+        header=settings.header_timeout,
+        idle=settings.idle_timeout,
+        body_rate=settings.body_rate,
+        body_grace=settings.body_grace,
+        write_stall=settings.write_stall,
+        linger=settings.linger_timeout,
+        connections=settings.max_connections,
+        per_address=settings.max_connections_per_address,
+    )
+
+
+def peer_limits_of(settings: Settings) -> PeerLimits:
+    """Return how slow a peer may be."""
+    return PeerLimits(
+        connect=settings.peer_timeout,
+        first_byte=settings.peer_timeout,
+        stall=settings.peer_stall,
+        lowest_rate=settings.peer_rate,
+    )

@@ -1,0 +1,392 @@
+"""Connections and requests: strict framing, streaming bodies, bounds.
+
+Twisted's HTTPChannel hands a request over when its last body byte is in, spools
+bodies to temporary files, has no deadline while a response is sent, and accepts
+what RFC 9112 says must be refused. Its output half is good. So :class:`Channel`
+keeps that half and replaces the input half: heads are parsed by
+``dtfc.http.heads``, and a request is routed as soon as its head is in, with its
+body as a stream (``dtfc.web.body``).
+
+What a connection goes through:
+
+    HEAD    waiting for a head, or reading one
+    BODY    a request is being answered and its body is not all here
+    ANSWER  the body is here, the answer is not finished; what the client sends
+            ahead is kept, up to a limit, then the socket is paused
+    LINGER  the last answer is written and the sending side closed; what the
+            client still sends is thrown away, so that it can read the answer
+            before a reset reaches it (RFC 9112 section 9.6)
+
+Deadlines are looked at by one sweep a second over all connections, which costs
+a request nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web import http
+
+from dtfc.errors import Stalled
+from dtfc.http.chunked import BadChunk, ChunkedDecoder
+from dtfc.http.heads import BadHead, HeadReader, Limits, RequestHead
+from dtfc.http.problems import Problem, problem_for
+from dtfc.web.body import RequestBody
+from dtfc.web.request import CLIENT_LEFT, SERVER, Request
+
+if TYPE_CHECKING:
+    from dtfc.web.site import Bounds, Site
+
+#: Bytes read at once while a large body comes in: fewer turns of the loop for
+#: each MiB (Twisted's default is 64 KiB).
+UPLOAD_READ_SIZE = 256 * 1024
+
+
+class Phase(enum.Enum):
+    """Where a connection is; the module's docstring tells the story."""
+
+    HEAD = enum.auto()
+    BODY = enum.auto()
+    ANSWER = enum.auto()
+    LINGER = enum.auto()
+
+
+class Channel(http.HTTPChannel):
+    """One connection. The module's docstring says what is replaced, and why."""
+
+    site: Site
+    transport: Any
+    body: RequestBody | None = None
+
+    def __init__(self, limits: Limits) -> None:
+        http.HTTPChannel.__init__(self)
+        self._reader = HeadReader(limits)
+        self._decoder: ChunkedDecoder | None = None
+        self._phase = Phase.HEAD
+        self._ahead: list[bytes] = []
+        self._ahead_bytes = 0
+        self._reading = True
+        self._advancing = False
+        self._continue_due = False
+        self._since = 0.0
+        self._window_start = 0.0
+        self._window_bytes = 0
+        self._bytes_out = 0
+        self._out_since = 0.0
+
+    # -- the connection -----------------------------------------------------
+
+    def connectionMade(self) -> None:  # noqa: N802 -- Twisted's name
+        """Begin to wait for a head."""
+        set_nodelay = getattr(self.transport, "setTcpNoDelay", None)
+        if set_nodelay is not None:
+            set_nodelay(True)
+        self._networkProducer = self.transport
+        self.transport.registerProducer(self, True)
+        self._since = self._out_since = self.site.clock.seconds()
+        self.site.welcome(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802 -- Twisted's name
+        """Fail what was under way."""
+        self.site.forget(self)
+        for request in self.requests:
+            request.connectionLost(reason)
+
+    def abort(self) -> None:
+        """Cut the connection without another byte."""
+        self.transport.abortConnection()
+
+    def close_if_idle(self) -> None:
+        """Close a connection on which nothing is under way."""
+        if self._phase is Phase.HEAD:
+            self.transport.loseConnection()
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802 -- Twisted's name
+        """Take bytes from the socket."""
+        if self._phase is Phase.HEAD:
+            if not self._reader.started:
+                self._since = self.site.clock.seconds()
+            self._reader.feed(data)
+            self._advance()
+        elif self._phase is Phase.BODY:
+            self._body_received(data)
+        elif self._phase is Phase.ANSWER:
+            self._ahead.append(data)
+            self._ahead_bytes += len(data)
+        self._regulate()
+
+    def _regulate(self) -> None:
+        """Read from the socket exactly while there is a place for the bytes."""
+        if self._phase is Phase.BODY:
+            wanted = self.body is not None and self.body.wanted
+        elif self._phase is Phase.ANSWER:
+            wanted = self._ahead_bytes <= self.site.bounds.ahead
+        elif self._phase is Phase.HEAD:
+            wanted = not self._waitingForTransport
+        else:
+            wanted = True
+        if wanted and not self._reading:
+            self._reading = True
+            self._restart_window()
+            self.transport.resumeProducing()
+        elif not wanted and self._reading:
+            self._reading = False
+            self.transport.pauseProducing()
+
+    # -- heads --------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Begin the requests whose heads are here, one after another."""
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while self._phase is Phase.HEAD:
+                try:
+                    head = self._reader.next()
+                except BadHead as error:
+                    self._refuse(error)
+                    return
+                if head is None:
+                    return
+                self._begin(head)
+        finally:
+            self._advancing = False
+
+    def _begin(self, head: RequestHead) -> None:
+        request = Request(self)
+        self.requests.append(request)
+        self._handlingRequest = True
+        self.persistent = not head.close and not self.site.draining
+        rest = self._reader.take_rest()
+        length = None if head.chunked else head.content_length or 0
+        self.body = request.body = RequestBody(length, self._body_demand)
+        self._continue_due = head.expects_continue and not self.body.complete
+        request.take_head(head)
+        if self.body.complete:
+            self._phase = Phase.ANSWER
+            self._keep_ahead(rest)
+        else:
+            self._phase = Phase.BODY
+            self._decoder = ChunkedDecoder() if head.chunked else None
+            self._restart_window()
+            if length is None or length > UPLOAD_READ_SIZE:
+                self.transport.bufferSize = UPLOAD_READ_SIZE
+            if rest:
+                self._body_received(rest)
+        request.process()
+        self._regulate()
+
+    def _refuse(self, error: BadHead) -> None:
+        """Answer what is not a request we can frame, and close."""
+        problem = problem_for(error)
+        self._phase = Phase.ANSWER
+        self.persistent = False
+        self.site.log_refused(self, problem.status)
+        self.transport.write(_raw_answer(problem, self.site.http_date()))
+        self._linger()
+
+    # -- bodies -------------------------------------------------------------
+
+    def _body_demand(self) -> None:
+        """React to the reader's interest in the body."""
+        if self._phase is not Phase.BODY or self.body is None:
+            return
+        if self._continue_due and self.body.opened:
+            self._continue_due = False
+            # A client that already sends its body does not wait (RFC 9110 10.1.1).
+            if not self.body.received:
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._regulate()
+
+    def _body_received(self, data: bytes) -> None:
+        body = self.body
+        if body is None or body.failed:
+            return
+        self._window_bytes += len(data)
+        if self._decoder is None:
+            remaining = body.remaining or 0
+            if len(data) < remaining:
+                body.feed(data)
+            else:
+                self._body_done(body, data[:remaining], data[remaining:])
+            return
+        try:
+            pieces = self._decoder.feed(data)
+        except BadChunk as error:
+            self.persistent = False
+            body.fail_with(error)
+            return
+        for piece in pieces[:-1] if self._decoder.done else pieces:
+            body.feed(piece)
+        if self._decoder.done:
+            self._body_done(body, b"".join(pieces[-1:]), self._decoder.rest)
+
+    def _body_done(self, body: RequestBody, last: bytes, rest: bytes) -> None:
+        self._phase = Phase.ANSWER
+        self._continue_due = False
+        self._keep_ahead(rest)
+        if last:
+            body.feed(last)
+        body.finish()
+        if not self.requests:
+            # The answer was finished before the body was; now the next request.
+            self._next_request()
+
+    def _keep_ahead(self, rest: bytes) -> None:
+        if rest:
+            self._ahead.append(rest)
+            self._ahead_bytes += len(rest)
+
+    # -- answers ------------------------------------------------------------
+
+    def writeHeaders(  # noqa: N802 -- Twisted's name
+        self, _version: bytes, code: bytes, reason: bytes, headers: Any
+    ) -> None:
+        """Write a head; say ``close`` where the connection will not be kept.
+
+        The status line carries our own version, 1.1, whatever the client's was
+        (RFC 9110 section 2.5).
+        """
+        if not self._body_can_be_drained():
+            self.persistent = False
+        if not self.persistent:
+            headers.setRawHeaders(b"Connection", [b"close"])
+        http.HTTPChannel.writeHeaders(self, b"HTTP/1.1", code, reason, headers)
+
+    def _body_can_be_drained(self) -> bool:
+        body = self.body
+        if body is None or body.complete:
+            return True
+        if body.failed or self._continue_due:
+            # With 100 unsent nobody knows whether the body will come.
+            return False
+        return body.remaining is not None and body.remaining <= self.site.bounds.drain
+
+    def requestDone(self, request: Request) -> None:  # noqa: N802 -- Twisted's name
+        """Go on to the next request, or close."""
+        self.requests.remove(request)
+        self._since = self.site.clock.seconds()
+        if not self.persistent or self.body is None or not self._body_can_be_drained():
+            self._linger()
+        elif self.body.complete:
+            self._next_request()
+        else:
+            self._restart_window()
+            self.body.discard()
+
+    def _next_request(self) -> None:
+        if self.site.draining or not self.persistent:
+            self._linger()
+            return
+        self._handlingRequest = False
+        self.body = None
+        self._phase = Phase.HEAD
+        ahead, self._ahead, self._ahead_bytes = b"".join(self._ahead), [], 0
+        if ahead:
+            self._reader.feed(ahead)
+            self._advance()
+        self._regulate()
+
+    def _linger(self) -> None:
+        self._phase = Phase.LINGER
+        self._since = self.site.clock.seconds()
+        self._ahead.clear()
+        if self.body is not None and not self.body.complete:
+            self.body.discard()
+        self.transport.unregisterProducer()
+        close_sending = getattr(self.transport, "loseWriteConnection", None)
+        if close_sending is None or self.isSecure():
+            self.transport.loseConnection()
+        else:
+            close_sending()
+        self._regulate()
+
+    def pauseProducing(self) -> None:  # noqa: N802 -- Twisted's name
+        """The client reads slowly: pause the answer, and take no further request."""
+        self._waitingForTransport = True
+        if self._requestProducer is not None:
+            self._requestProducer.pauseProducing()
+        self._regulate()
+
+    def resumeProducing(self) -> None:  # noqa: N802 -- Twisted's name
+        """The client read: go on."""
+        self._waitingForTransport = False
+        if self._requestProducer is not None:
+            self._requestProducer.resumeProducing()
+        self._regulate()
+
+    # -- deadlines ----------------------------------------------------------
+
+    def _restart_window(self) -> None:
+        self._window_start = self.site.clock.seconds()
+        self._window_bytes = 0
+
+    def check(self, now: float) -> None:
+        """Hold the client to its deadlines; called about once a second."""
+        if self._out_stalled(now):
+            self.site.log_refused(self, CLIENT_LEFT)
+            self.abort()
+            return
+        bounds = self.site.bounds
+        if self._phase is Phase.HEAD:
+            if self._reader.started:
+                if now - self._since > bounds.header:
+                    self._refuse(
+                        BadHead(408, "Request Timeout", "the head of the request took too long")
+                    )
+            elif now - self._since > bounds.idle:
+                self._linger()
+        elif self._phase is Phase.BODY:
+            self._check_body(now, bounds)
+        elif self._phase is Phase.LINGER and now - self._since > bounds.linger:
+            # Not abort(): a reset would take from a slow reader what is already
+            # in the kernel's buffer. All input was read, so this sends none.
+            self.transport.loseConnection()
+
+    def _check_body(self, now: float, bounds: Bounds) -> None:
+        elapsed = now - self._window_start
+        if not self._reading or elapsed < bounds.body_grace:
+            return
+        if self._window_bytes >= bounds.body_rate * elapsed:
+            self._restart_window()
+            return
+        self.persistent = False
+        if self.requests and self.body is not None:
+            self.body.fail_with(Stalled("the body of the request", elapsed))
+        else:
+            self._linger()
+
+    def _out_stalled(self, now: float) -> bool:
+        socket = _socket_under(self.transport)
+        bytes_out = getattr(socket, "bytes_out", None)
+        if bytes_out is None or bytes_out != self._bytes_out or not socket.unsent:
+            self._bytes_out = bytes_out or 0
+            self._out_since = now
+            return False
+        return now - self._out_since > self.site.bounds.write_stall
+
+
+def _socket_under(transport: Any) -> Any:
+    """Return the transport at the bottom: TLS wraps it."""
+    while not hasattr(transport, "bytes_out") and hasattr(transport, "transport"):
+        transport = transport.transport
+    return transport
+
+
+def _raw_answer(problem: Problem, date: bytes) -> bytes:
+    """Return a whole answer for something that never became a request."""
+    body = problem.body()
+    reason = http.RESPONSES.get(problem.status, problem.title.encode("ascii", "replace"))
+    fields = [
+        (b"Server", SERVER),
+        (b"Date", date),
+        *((name.encode("ascii"), value.encode("latin-1")) for name, value in problem.fields),
+        (b"Content-Length", b"%d" % len(body)),
+        (b"Connection", b"close"),
+    ]
+    head = b"".join(b"%b: %b\r\n" % field for field in fields)
+    return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (problem.status, reason, head, body)

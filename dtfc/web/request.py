@@ -1,0 +1,177 @@
+"""One request: routed when its head is in, answered once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote_to_bytes
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import http, server
+
+from dtfc import __version__
+from dtfc.errors import BadInput, ConnectionGone, DtfcError
+from dtfc.http.problems import Problem, problem_for
+
+if TYPE_CHECKING:
+    from dtfc.http.heads import RequestHead
+    from dtfc.web.body import RequestBody
+    from dtfc.web.site import Site
+
+_log = Logger()
+
+#: The Server field.
+SERVER = b"dtfc/" + __version__.encode("ascii")
+
+#: What the access log says of a request whose client left before the answer
+#: began; nginx's number, which operators know. It is never sent.
+CLIENT_LEFT = 499
+
+
+class Request(server.Request):
+    """One request, routed when its head is in.
+
+    Attributes:
+        head: what the client asked for, as parsed.
+        body: the stream of its body.
+    """
+
+    defaultContentType = None  # noqa: N815 -- Twisted's name
+    channel: Any
+    head: RequestHead
+    body: RequestBody
+    site: Site
+    started: float = 0
+    logged = False
+
+    def take_head(self, head: RequestHead) -> None:
+        """Set what Twisted's and Klein's code reads from a request."""
+        self.head = head
+        self.method = head.method.encode("ascii")
+        self.uri = head.target
+        self.path = head.path
+        self.clientproto = b"HTTP/%d.%d" % head.version
+        self.args = parse_qs(head.query, keep_blank_values=True) if head.query else {}
+        for name, value in head.fields:
+            self.requestHeaders.addRawHeader(name, value)
+        # An absolute-form target overrides Host (RFC 9112 section 3.2.2).
+        self.requestHeaders.setRawHeaders(b"Host", [head.host or b"localhost"])
+
+    def process(self) -> None:
+        """Route the request."""
+        self.site = self.channel.site
+        self.started = self.site.clock.seconds()
+        self.setHeader(b"Server", SERVER)
+        self.setHeader(b"Date", self.site.http_date())
+        self.prepath = []
+        if self.path == b"*":
+            self.setHeader(b"Allow", b"GET, HEAD, PUT, POST, DELETE, OPTIONS")
+            self.answer(204)
+            return
+        try:
+            self.postpath = segments(self.path)
+        except DtfcError as error:
+            self.problem(problem_for(error))
+            return
+        try:
+            self.render(self.site.resource)
+        except Exception:  # noqa: BLE001 -- a bug in a route must answer, and be seen
+            self.processingFailed(Failure())
+
+    def processingFailed(self, reason: Failure) -> Failure:  # noqa: N802 -- Twisted's name
+        """Answer a failure that no route expected, and log it once."""
+        _log.failure("{method} {uri} failed", reason, method=self.method, uri=self.uri)
+        self.problem(problem_for(reason.value or RuntimeError()))
+        return reason
+
+    def query(self, name: str) -> str | None:
+        """Return the last value of a query argument.
+
+        Raises:
+            BadInput: it is not UTF-8.
+        """
+        values = self.args.get(name.encode("ascii")) if self.args else None
+        if not values:
+            return None
+        try:
+            return bytes(values[-1]).decode("utf-8")
+        except UnicodeDecodeError:
+            raise BadInput(f"the query argument {name} is not UTF-8") from None
+
+    def field(self, name: str) -> list[str]:
+        """Return all values of a request field, in the order in which they came."""
+        values = self.requestHeaders.getRawHeaders(name.encode("ascii"), [])
+        return [value.decode("latin-1") for value in values or []]
+
+    def put(self, name: str, value: str) -> None:
+        """Set a field of the answer; characters beyond Latin-1 become ``?``."""
+        self.setHeader(name.encode("ascii"), value.encode("latin-1", "replace"))
+
+    def answer(self, status: int, body: bytes = b"", content_type: str = "") -> None:
+        """Answer with a body that is in memory, and finish."""
+        self.setResponseCode(status)
+        if content_type:
+            self.setHeader(b"Content-Type", content_type.encode("ascii"))
+        if status not in http.NO_BODY_CODES:
+            self.setHeader(b"Content-Length", b"%d" % len(body))
+        self.write(body)
+        self.finish()
+
+    def problem(self, problem: Problem) -> None:
+        """Answer with a problem; if an answer was begun, cut the connection.
+
+        A body that was begun and cannot be completed must not look complete.
+        """
+        if self._disconnected or self.finished:
+            return
+        if self.startedWriting:
+            self.abort()
+        else:
+            self.write(self.begin_problem(problem))
+            self.finish()
+
+    def begin_problem(self, problem: Problem) -> bytes:
+        """Set the head of a problem's answer; return its body, which is still to be written."""
+        for name in ("Content-Length", "Content-Disposition", "Cache-Control", "ETag", "Location"):
+            self.responseHeaders.removeHeader(name.encode("ascii"))
+        for name, value in problem.fields:
+            self.put(name, value)
+        self.setResponseCode(problem.status)
+        body = problem.body()
+        self.setHeader(b"Content-Length", b"%d" % len(body))
+        return body
+
+    def abort(self) -> None:
+        """Cut the connection at once, leaving the answer visibly incomplete."""
+        if self.channel is not None:
+            self.channel.abort()
+
+    def connectionLost(self, reason: Failure) -> None:  # noqa: N802 -- Twisted's name
+        """Fail the body, log what was sent, and tell who waits."""
+        self.body.fail_with(ConnectionGone())
+        if not self.startedWriting:
+            self.code = CLIENT_LEFT
+        self.site.log(self)
+        server.Request.connectionLost(self, reason)
+
+
+def segments(path: bytes) -> list[bytes]:
+    """Split a raw path into its decoded segments, each decoded once.
+
+    A segment that would be another path after decoding (``%2F``, ``%00``, ``..``)
+    is refused here, so that what a route sees can be trusted.
+
+    Raises:
+        BadInput: such a segment, or one that is not UTF-8.
+    """
+    decoded = []
+    for raw in path[1:].split(b"/"):
+        segment = unquote_to_bytes(raw) if b"%" in raw else raw
+        if segment in (b".", b"..") or b"/" in segment or b"\\" in segment or b"\0" in segment:
+            raise BadInput("a part of the path is '.', '..', or holds '/', '\\' or NUL")
+        try:
+            segment.decode("utf-8")
+        except UnicodeDecodeError:
+            raise BadInput("the path is not UTF-8") from None
+        decoded.append(segment)
+    return decoded
