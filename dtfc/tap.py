@@ -23,6 +23,7 @@ from dtfc.daemon.logs import LoggedLines, ReopenableFile
 from dtfc.daemon.notify import Notifier
 from dtfc.daemon.privileges import choose_identity
 from dtfc.errors import BadSetting, BadSettings
+from dtfc.peers.listing import parse_roster
 from dtfc.settings import TABLE, Loaded, load
 from dtfc.settings.declaring import Setting
 from dtfc.settings.reading import unknown
@@ -152,12 +153,21 @@ def _check(options: Options) -> NoReturn:
 
 
 def _found_by_looking(loaded: Loaded, reactor: Any) -> list[BadSetting]:
-    """Look at what settings name: endpoints, certificates, files."""
+    """Look at what settings name: endpoints, certificates, the peer list."""
     problems = check_endpoints(loaded, reactor, given_sockets="LISTEN_FDS" in os.environ)
     for name in ("peerlist", "melist"):
         path = getattr(loaded.settings, name)
-        if path is not None and not os.access(path, os.R_OK):
-            problems.append(loaded.problem(name, f"{path} is missing or cannot be read"))
+        if path is None:
+            continue
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                content = file.read()
+        except OSError as error:
+            problems.append(loaded.problem(name, f"{path}: {error.strerror}"))
+            continue
+        if name == "peerlist":
+            _, bad = parse_roster(content, path)
+            problems += [BadSetting(f"{path}:{line.number}", line.reason) for line in bad]
     return problems
 
 

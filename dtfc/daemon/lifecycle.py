@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.internet.task import LoopingCall
@@ -289,7 +290,7 @@ class Daemon(MultiService):
         try:
             await closed
             await drained
-        except TimeoutError:
+        except DeferredTimeout:
             self._log.warn("not everything was done in {timeout:g} s", timeout=timeout)
             self._node.abort()
         except Exception:  # noqa: BLE001 - it stops, whatever goes wrong on the way

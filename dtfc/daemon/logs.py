@@ -21,6 +21,7 @@ from twisted.logger import (
 from zope.interface import implementer
 
 _log = Logger()
+_accesses = Logger(namespace="dtfc.access")
 _STDOUT = 1
 
 
@@ -96,11 +97,9 @@ class ReopenableFile:
 class LoggedLines:
     """Lines that go through twistd's own log: what the access log is without ``--log``."""
 
-    _accesses = Logger(namespace="dtfc.access")
-
     def line(self, text: str) -> None:
         """Log a line as an event of its own."""
-        self._accesses.info("{line}", line=text)
+        _accesses.info("{line}", line=text)
 
 
 @implementer(ILogObserver)

@@ -159,7 +159,8 @@ def resolve(
             continue
         texts = each.texts
         try:
-            if setting.path and texts[-1].strip():
+            # "-" is standard output, where that makes sense.
+            if setting.path and texts[-1].strip() not in {"", "-"}:
                 texts = (_absolute(texts[-1], each.folder, environment),)
             found[setting.attribute] = setting.parse(texts)
         except ValueError as error:

@@ -175,6 +175,14 @@ class Settings:
         "How many absent blobs are remembered; the oldest are forgotten first.",
         reloadable=True,
     )
+    finish_load: float = setting(
+        PEERS,
+        "SHARE",
+        values.share,
+        "0.5",
+        "The share of a blob, 0 to 1, from which on its load is finished although nobody waits "
+        "for it any more.",
+    )
     max_loads: int = setting(
         PEERS,
         "N",

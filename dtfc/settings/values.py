@@ -109,6 +109,17 @@ def duration(lowest: float = 0.001) -> Callable[[str], float]:
     return parse
 
 
+def share(given: str) -> float:
+    """Parse a share of a whole, from 0 to 1."""
+    try:
+        parsed = float(given)
+    except ValueError:
+        parsed = -1.0
+    if not 0 <= parsed <= 1:
+        raise ValueError("a share is a number from 0 to 1")
+    return parsed
+
+
 def or_none(parse: Callable[[str], int]) -> Callable[[str], int | None]:
     """Let ``none`` stand for "no limit" beside what ``parse`` takes."""
 
