@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dtfc.http.fields import BadHead
@@ -11,8 +11,13 @@ from dtfc.http.framing import MAX_LENGTH, body_of, connection_options, expects_c
 
 
 @given(length=st.integers(0, MAX_LENGTH))
+@example(MAX_LENGTH)
 def test_every_length_that_a_file_can_have(length: int) -> None:
     assert body_of((1, 1), {b"content-length": [b"%d" % length]}) == (length, False)
+
+
+def test_the_longest_is_what_a_file_offset_can_hold() -> None:
+    assert MAX_LENGTH == 9223372036854775807
 
 
 @given(length=st.integers(MAX_LENGTH + 1, 10**30))

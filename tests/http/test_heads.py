@@ -249,11 +249,14 @@ def test_tls_is_called_by_its_name() -> None:
         (get(b"nothing"), "field line 2 has no colon"),
         (get(b": y"), "field line 2 has no name"),
         (get(b"X(: y"), "the name in field line 2"),
-        (get(b"X-A: a\x02"), "the value of X-A holds the control character 0x02"),
+        (get(b"X-A: a\tb\x02"), "the value of X-A holds the control character 0x02"),
         (get(b"X-A: a\x7f"), "the value of X-A holds the control character 0x7f"),
         (get(b"X: a\nb"), "an LF without a CR"),
         (get(b"X: a\rb"), "a CR that no LF follows"),
         (get(b"X: a\x00"), "a NUL byte"),
+        (b"\r\n\r\n" + get(), "an empty line"),
+        (b"\n" + get(), "an empty line"),
+        (b" " + get(), "begins with the name of its method"),
         (lines(b"GET  / HTTP/1.1"), "one blank"),
         (lines(b"G@T / HTTP/1.1"), "the method holds"),
         (lines(b"GET /\xff HTTP/1.1"), "visible ASCII"),
@@ -292,6 +295,17 @@ SMALL = Limits(head_bytes=90, line_bytes=40, fields=3)
 def test_how_it_is_cut_makes_no_difference(raw: bytes, small: bool, step: int) -> None:  # noqa: FBT001 - both are drawn
     limits = SMALL if small else None
     assert outcome(raw, step, limits) == outcome(raw, len(raw) + 1, limits)
+
+
+@pytest.mark.parametrize("stray", [b"\n", b"\r", b"\0", b"\r\r\n", b"\r\n", b"x"])
+@pytest.mark.parametrize("limits", [None, Limits(line_bytes=16), Limits(head_bytes=40)])
+def test_a_stray_byte_at_each_place_is_told_the_same_however_cut(
+    stray: bytes, limits: Limits | None
+) -> None:
+    good = lines(b"GET /abcdef HTTP/1.1", b"Host: a", b"X: yyyyyyyyyy")
+    for at in range(len(good)):
+        raw = good[:at] + stray + good[at:]
+        assert outcome(raw, 1, limits) == outcome(raw, len(raw), limits)
 
 
 @given(raw=mangled(), after=st.binary(max_size=30))
