@@ -110,7 +110,7 @@ class ChunkedDecoder:
             self._failure = failure
             self._line.clear()
             raise
-        return pieces if len(pieces) < 2 else _join_small(pieces)  # noqa: PLR2004 - one has no neighbour
+        return pieces if len(pieces) < 2 else _join_small(pieces)
 
     def _decode(self, data: bytes, pieces: list[bytes]) -> None:
         at = 0

@@ -129,7 +129,7 @@ def _what_is_wrong(number: int, line: bytes) -> str:
         return f"field line {number} has no name before the colon"
     if is_token(name):
         shown = name[:64].decode("ascii")
-        bad = next(c for c in value if (c < 0x20 and c != 0x09) or c == 0x7F)  # noqa: PLR2004 - SP, HTAB, DEL by code
+        bad = next(c for c in value if (c < 0x20 and c != 0x09) or c == 0x7F)
         return f"the value of {shown} holds the control character 0x{bad:02x}"
     if _TOKEN_START.fullmatch(name):
         # RFC 9112 section 5.1: MUST be answered with 400.

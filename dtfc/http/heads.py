@@ -276,7 +276,7 @@ def _what_is_wrong(line: bytes) -> str:
     parts = line.split(b" ")
     if not is_token(parts[0]):
         return "the method holds a character that no method may have"
-    if len(parts) != 3:  # noqa: PLR2004 - method, target, version
+    if len(parts) != 3:
         return (
             "it must be the method, one blank, the target, one blank and the version, "
             "with no blank inside or around"
