@@ -156,6 +156,8 @@ class PeerHTTP:
         self._clock = clock
         self._limits = limits
         self._connections = connections
+        self._asked: set[Deferred[Any]] = set()
+        self._closed = False
 
     async def ask(
         self, method: Literal["GET", "HEAD"], peer: str, digest_hex: str, start: int = 0
@@ -183,20 +185,28 @@ class PeerHTTP:
             unbuffered=True,
             reactor=self._clock,  # type: ignore[arg-type]  # wanted for treq's own timeout only
         )
-        request.addTimeout(self._limits.first_byte, self._clock)
+        request.addTimeout(self._limits.first_byte, self._clock, _deadline_passed)
+        self._asked.add(request)
         try:
             response = await request
-        except CancelledError:
-            raise
         except DeadlinePassed:
             raise PeerFailure(f"no answer within {self._limits.first_byte:g} seconds") from None
         except Exception as error:
             # Anything that a peer can provoke in the parser.
-            raise PeerFailure(one_line(_why(error))) from error
+            if not _cancelled(error):
+                raise PeerFailure(one_line(_why(error))) from error
+            if self._closed:
+                raise PeerFailure("this node is shutting down") from None
+            raise CancelledError from None
+        finally:
+            self._asked.discard(request)
         return Reply(method, response, self._clock, self._limits)
 
     async def close(self) -> None:
-        """Close every connection, and wait until they are closed."""
+        """Give up every request, close every connection, and wait until they are closed."""
+        self._closed = True
+        for request in list(self._asked):
+            request.cancel()
         if self._connections is not None:
             await self._connections.close()
 
@@ -398,14 +408,27 @@ class Connections:
 
     async def close(self) -> None:
         """Abort every connection; wait until the reactor has let go of all of them."""
-        pool_closed = self.pool.closeCachedConnections()
         if self._open:
-            self._none_left = Deferred()
-            none_left = self._none_left
+            # Fired when the last connection is lost.
+            none_left: Deferred[None] = Deferred()
+            self._none_left = none_left
             for guard in list(self._open):
                 guard.stopProducing()
             await none_left
-        await pool_closed
+        # Last, because a response that ended just now has put its connection there.
+        await self.pool.closeCachedConnections()
+
+
+def _deadline_passed(value: object, seconds: float) -> None:
+    del value
+    raise DeadlinePassed(seconds, "Deferred")
+
+
+def _cancelled(error: BaseException) -> bool:
+    """Whether a request failed because it was cancelled on this side."""
+    if isinstance(error, (ResponseNeverReceived, ResponseFailed)):
+        return any(reason.check(CancelledError) for reason in error.reasons)
+    return isinstance(error, CancelledError)
 
 
 def _why(error: BaseException) -> str:
