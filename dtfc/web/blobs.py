@@ -128,7 +128,8 @@ class Blobs:
                 if head_only:
                     await self._head_of_remote(request, digest)
                     return
-                await self._loader.ensure(digest).finished()
+                with self._loader.ensure(digest) as load:
+                    await load.finished()
                 blob = await holding.open(digest)
             info = blob.info
             planned = self._plan(request, digest, info.length, int(info.stored_at), info.name)
@@ -235,6 +236,7 @@ class Blobs:
         finally:
             ingest.close()
         stored_digest = stored.info.digest
+        self._loader.stored(stored_digest)
         request.put("Location", f"/{stored_digest}")
         request.put("ETag", stored_digest.etag)
         request.put("Repr-Digest", repr_digest(stored_digest))
@@ -254,6 +256,7 @@ class Blobs:
         new = False
         try:
             async for stored in store_files(request.body, boundary, self._new_ingest):
+                self._loader.stored(stored.info.digest)
                 stubs.append(_stub(stored, stored.info.name))
                 new = new or stored.new
         except DtfcError as error:

@@ -54,7 +54,7 @@ async def store_files(
         BadInput: the form is malformed or cut short.
         DtfcError: whatever stopped a file.
     """
-    parser = PushMultipartParser(boundary, max_segment_count=MOST_PARTS, strict=True)
+    parser = PushMultipartParser(boundary, max_segment_count=MOST_PARTS)
     part = _Part()
     try:
         more = True

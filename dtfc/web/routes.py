@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from klein import Klein
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import BaseConverter
 
 from dtfc.digest import Digest
@@ -17,7 +17,6 @@ from dtfc.names import check_name
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
-    from twisted.web.iweb import IRequest
 
     from dtfc.web.blobs import Blobs
     from dtfc.web.request import Request
@@ -119,39 +118,56 @@ class Routes:
 
     # -- everything else ----------------------------------------------------
 
-    @app.route("/", methods=["OPTIONS"], branch=True)
-    def options(self, request: Request) -> None:
-        self._status.options(request)
+    @app.handle_errors(MethodNotAllowed, NotFound)
+    def no_route(self, request: Any, _failure: Failure) -> bytes:
+        """Answer OPTIONS for every URL of ours, and say no to the rest."""
+        methods = allowed(request.path)
+        body: bytes
+        if not methods:
+            body = request.begin_problem(not_found(request.path.decode("latin-1")))
+            return body
+        if request.method != b"OPTIONS":
+            body = request.begin_problem(method_not_allowed(methods))
+            return body
+        request.put("Allow", ", ".join(methods))
+        request.setResponseCode(204)
+        return b""
 
     @app.handle_errors(Exception)
-    def failed(self, request: IRequest, failure: Failure) -> bytes | Deferred[None] | None:
-        """Turn any error into a problem; a bug is logged, and hides behind a 500."""
-        return failed(request, failure)
+    def failed(self, request: Any, failure: Failure) -> bytes | Deferred[None] | None:
+        """Turn any error into a problem; a bug is logged, and hides behind a 500.
 
-
-def failed(request: Any, failure: Failure) -> bytes | Deferred[None] | None:
-    """Answer a failed route.
-
-    Returns:
-        The answer's body, which Klein is to write; None where there is nobody
-        left to answer; where an answer had been begun, and so the connection
-        was cut, a Deferred that fires when it is gone.
-    """
-    error: BaseException = failure.value or RuntimeError()
-    if request.finished or request._disconnected:  # noqa: SLF001 -- Twisted has no public name
-        return None
-    if isinstance(error, MethodNotAllowed):
-        problem = method_not_allowed(error.valid_methods or ())
-    elif isinstance(error, HTTPException):
-        problem = not_found(request.path.decode("latin-1"))
-    else:
+        Returns:
+            The answer's body, which Klein is to write; None where nobody is
+            left to answer; where an answer had been begun, and so the
+            connection is cut, a Deferred that fires when it is gone.
+        """
+        if request.finished or request._disconnected:  # noqa: SLF001 -- Twisted has no public name
+            return None
+        error: BaseException = failure.value or RuntimeError()
         if not isinstance(error, DtfcError):
             _log.failure("{method} {uri} failed", failure, method=request.method, uri=request.uri)
-        problem = problem_for(error)
-    if not request.startedWriting:
-        body: bytes = request.begin_problem(problem)
-        return body
-    request.abort()
-    # Klein would finish the answer now; it waits until that cannot happen.
-    gone: Deferred[None] = request.notifyFinish()
-    return gone.addErrback(lambda _failure: None)
+        if not request.startedWriting:
+            body: bytes = request.begin_problem(problem_for(error))
+            return body
+        request.abort()
+        # Klein would finish the answer now; it waits until that cannot happen.
+        gone: Deferred[None] = request.notifyFinish()
+        return gone.addErrback(lambda _failure: None)
+
+
+def allowed(path: bytes) -> list[str]:
+    """Return the methods that a path takes (RFC 9110 section 9.3.7); empty for no URL of ours."""
+    first, _, rest = path[1:].partition(b"/")
+    is_digest = len(first) == 128 and not first.strip(b"0123456789abcdefABCDEF")
+    if path == b"/":
+        return ["GET", "HEAD", "POST", "OPTIONS"]
+    if first == b"refreshpeers.html" and not rest:
+        return ["PUT", "POST", "OPTIONS"]
+    if is_digest and not rest:
+        return ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"]
+    if is_digest and rest in (b"nopeerload", b"info"):
+        return ["GET", "HEAD", "PUT", "OPTIONS"]
+    if is_digest and b"/" not in rest:
+        return ["PUT", "OPTIONS"]
+    return [] if rest else ["GET", "HEAD", "PUT", "OPTIONS"]

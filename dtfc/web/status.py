@@ -126,11 +126,6 @@ class Status:
             },
         )
 
-    def options(self, request: Request) -> None:
-        """Tell which methods a URL takes."""
-        request.put("Allow", ", ".join(allowed(request.path)))
-        request.answer(204)
-
     def _tell(self, request: Request, status: int, value: dict[str, Any]) -> None:
         request.put("Cache-Control", "no-store")
         if status == 503:
@@ -153,20 +148,3 @@ def _page_size(given: str | None) -> int:
     if not (given.isascii() and given.isdigit()) or not 1 <= int(given[:9]) <= LARGEST_PAGE:
         raise BadInput(f"limit is a number from 1 to {LARGEST_PAGE}")
     return int(given)
-
-
-def allowed(path: bytes) -> list[str]:
-    """Return the methods that a path takes (RFC 9110 section 9.3.7)."""
-    first, _, rest = path[1:].partition(b"/")
-    is_digest = len(first) == 128 and not first.strip(b"0123456789abcdefABCDEF")
-    if path == b"/":
-        return ["GET", "HEAD", "POST", "OPTIONS"]
-    if first == b"refreshpeers.html":
-        return ["PUT", "POST", "OPTIONS"]
-    if is_digest and not rest:
-        return ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"]
-    if is_digest and rest in (b"nopeerload", b"info"):
-        return ["GET", "HEAD", "PUT", "OPTIONS"]
-    if not rest:
-        return ["GET", "HEAD", "PUT", "OPTIONS"]
-    return ["PUT", "OPTIONS"] if is_digest and b"/" not in rest else ["OPTIONS"]

@@ -1,0 +1,484 @@
+"""Blobs over HTTP: a real store behind a connection without a socket."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from dtfc.access.decisions import Policy, Verb
+from dtfc.digest import Digest
+from dtfc.disk import InlineDisk
+from dtfc.errors import Absent, PeersUnreached
+from dtfc.peers.loader import RemoteInfo
+from dtfc.peers.roster import Roster
+from dtfc.store.blobs import Store, open_store
+from dtfc.web.blobs import Blobs
+from dtfc.web.gate import Gate
+from dtfc.web.routes import Routes
+from dtfc.web.status import Status
+
+HELLO = b"hello, world"
+DIGEST = Digest.of(HELLO)
+
+
+class NoPeers:
+    """A loader that finds nothing, or what a test put into it."""
+
+    def __init__(self, store: Store) -> None:
+        self.remote: dict[Digest, bytes] = {}
+        self.error: Exception | None = None
+        self.asked: list[Digest] = []
+        self._store = store
+
+    def ensure(self, digest: Digest) -> Any:
+        loader = self
+
+        class Load:
+            def __enter__(self) -> Self:
+                return self
+
+            def __exit__(self, *exc_info: object) -> None:
+                pass
+
+            async def finished(self) -> None:
+                loader.asked.append(digest)
+                if loader.error is not None:
+                    raise loader.error
+                intake = loader._store.intake(None)
+                intake.write([loader.remote[digest]])
+                intake.commit("remote.txt", digest=digest)
+
+        return Load()
+
+    async def probe(self, digest: Digest) -> RemoteInfo:
+        self.asked.append(digest)
+        if self.error is not None:
+            raise self.error
+        return RemoteInfo(len(self.remote[digest]), "remote.txt")
+
+    def stored(self, digest: Digest) -> None:
+        pass
+
+
+class Answer:
+    def __init__(self, raw: bytes) -> None:
+        head, _, self.body = raw.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        self.status = int(lines[0].split()[1])
+        self.fields = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines[1:])}
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Served:
+    """A node's URLs, asked one request at a time on fresh connections."""
+
+    def __init__(self, folder: Path, new_wire: Callable[..., Any]) -> None:
+        self.store = open_store(str(folder / "store"), fan_out=2)
+        self.loader = NoPeers(self.store)
+        self.gate = Gate(Policy(anonymous=frozenset(Verb)))
+        disk = InlineDisk()
+        self.blobs = Blobs(self.store, disk, self.loader, self.gate, None)  # type: ignore[arg-type] # a stand-in
+        status = Status(self.store, disk, Roster(None), self.gate, lambda: False)
+        self._resource = Routes(self.blobs, status).app.resource()
+        self._new_wire = new_wire
+
+    def ask(self, method: str, path: str, body: bytes | None = None, **fields: str) -> Answer:
+        wire = self.wire()
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
+        if body is not None:
+            lines.append(f"Content-Length: {len(body)}")
+        wire.send("\r\n".join([*lines, "", ""]).encode() + (body or b""))
+        return Answer(wire.got)
+
+    def wire(self) -> Any:
+        wire = self._new_wire()
+        wire.site.resource = self._resource
+        return wire
+
+
+@pytest.fixture
+def served(tmp_path: Path, new_wire: Callable[..., Any]) -> Iterator[Served]:
+    served = Served(tmp_path, new_wire)
+    yield served
+    served.store.close()
+
+
+class TestPut:
+    def test_new_is_201(self, served: Served) -> None:
+        answer = served.ask("PUT", "/hello.txt", HELLO)
+
+        assert answer.status == 201
+        assert list(answer.json) == ["sha512", "filename", "length", "content_type", "stub"]
+        assert answer.json["sha512"] == DIGEST.hex
+        assert answer.fields["location"] == f"/{DIGEST}"
+        assert answer.fields["etag"] == f'"{DIGEST}"'
+
+    def test_again_is_200(self, served: Served) -> None:
+        served.ask("PUT", "/hello.txt", HELLO)
+
+        assert served.ask("PUT", "/other.txt", HELLO).status == 200
+
+    def test_by_digest(self, served: Served) -> None:
+        answer = served.ask("PUT", f"/{DIGEST}/named.txt", HELLO)
+
+        assert (answer.status, answer.json["filename"]) == (201, "named.txt")
+
+    def test_by_digest_without_a_name(self, served: Served) -> None:
+        answer = served.ask("PUT", f"/{DIGEST}", HELLO)
+
+        assert (answer.status, answer.json["filename"]) == (201, None)
+
+    def test_another_digest_is_422_and_nothing_is_stored(self, served: Served) -> None:
+        answer = served.ask("PUT", "/" + "ab" * 64, HELLO)
+
+        assert answer.status == 422
+        assert not served.store.holds(DIGEST)
+
+    def test_repr_digest_is_checked(self, served: Served) -> None:
+        wrong = base64.b64encode(hashlib.sha512(b"other").digest()).decode()
+
+        answer = served.ask("PUT", "/x", HELLO, Repr_Digest=f"sha-512=:{wrong}:")
+
+        assert answer.status == 422
+
+    def test_a_right_sha_256_is_taken(self, served: Served) -> None:
+        right = base64.b64encode(hashlib.sha256(HELLO).digest()).decode()
+
+        assert served.ask("PUT", "/x", HELLO, Content_Digest=f"sha-256=:{right}:").status == 201
+
+    def test_a_wrong_sha_256_is_422(self, served: Served) -> None:
+        wrong = base64.b64encode(hashlib.sha256(b"other").digest()).decode()
+
+        assert served.ask("PUT", "/x", HELLO, Content_Digest=f"sha-256=:{wrong}:").status == 422
+
+    def test_impossible_digests_are_422_before_the_body(self, served: Served) -> None:
+        other = base64.b64encode(hashlib.sha512(b"other").digest()).decode()
+        wire = served.wire()
+
+        wire.send(
+            f"PUT /{DIGEST} HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n"
+            f"Expect: 100-continue\r\nRepr-Digest: sha-512=:{other}:\r\n\r\n".encode()
+        )
+
+        assert wire.statuses == [422]
+
+    def test_without_a_length_is_411(self, served: Served) -> None:
+        assert served.ask("PUT", "/x").status == 411
+
+    def test_an_empty_file_is_a_blob(self, served: Served) -> None:
+        answer = served.ask("PUT", "/empty", b"")
+
+        assert (answer.status, answer.json["length"]) == (201, 0)
+        assert served.ask("GET", f"/{answer.json['sha512']}").body == b""
+
+    def test_a_part_is_400(self, served: Served) -> None:
+        assert served.ask("PUT", "/x", HELLO, Content_Range="bytes 0-11/20").status == 400
+
+    def test_a_coded_body_is_415(self, served: Served) -> None:
+        assert served.ask("PUT", "/x", HELLO, Content_Encoding="gzip").status == 415
+
+    def test_too_large_is_413_before_the_body(self, served: Served) -> None:
+        served.blobs.max_body = 11
+        wire = served.wire()
+
+        wire.send(b"PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\n")
+
+        assert wire.statuses == [413]
+
+    def test_too_large_in_chunks_is_413(self, served: Served) -> None:
+        served.blobs.max_body = 3
+        wire = served.wire()
+
+        wire.send(b"PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n")
+        wire.send(b"0\r\n\r\n")
+
+        assert wire.statuses == [413]
+
+    def test_create_only(self, served: Served) -> None:
+        served.ask("PUT", "/x", HELLO)
+
+        assert served.ask("PUT", f"/{DIGEST}", HELLO, If_None_Match="*").status == 412
+
+    def test_a_client_that_leaves_stores_nothing(self, served: Served) -> None:
+        wire = served.wire()
+        wire.send(b"PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\nhello")
+
+        wire.lose()
+
+        assert list(served.store.walk()) == []
+        assert [entry.status for entry in wire.log] == [499]
+
+    @pytest.mark.parametrize(
+        "path", ["/a%2Fb", "/..%2fx", "/%00", "/a%5Cb", "/%FF", "/" + "x" * 256]
+    )
+    def test_an_impossible_name_is_400(self, served: Served, path: str) -> None:
+        assert served.ask("PUT", path, HELLO).status == 400
+
+
+class TestForm:
+    FORM = (
+        b"--B\r\nContent-Disposition: form-data; name=note\r\n\r\nhi\r\n"
+        b'--B\r\nContent-Disposition: form-data; name=f; filename="a.txt"\r\n\r\nhello\r\n'
+        b'--B\r\nContent-Disposition: form-data; name=f; filename=""\r\n\r\n\r\n'
+        b'--B\r\nContent-Disposition: form-data; name=f; filename="C:\\b.png"\r\n\r\n\r\n--B--\r\n'
+    )
+    KIND = "multipart/form-data; boundary=B"
+
+    def test_each_file_is_stored(self, served: Served) -> None:
+        answer = served.ask("POST", "/", self.FORM, Content_Type=self.KIND)
+
+        assert answer.status == 201
+        assert [(each["filename"], each["length"]) for each in answer.json] == [
+            ("a.txt", 5),
+            ("b.png", 0),
+        ]
+
+    def test_byte_by_byte(self, served: Served) -> None:
+        wire = served.wire()
+        wire.send(
+            f"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: {self.KIND}\r\n"
+            f"Content-Length: {len(self.FORM)}\r\n\r\n".encode()
+        )
+        for byte in self.FORM:
+            wire.send(bytes([byte]))
+
+        assert Answer(wire.got).json[0]["sha512"] == Digest.of(b"hello").hex
+
+    def test_a_form_cut_short_is_400_and_says_what_is_stored(self, served: Served) -> None:
+        cut = self.FORM[: self.FORM.index(b"C:") + 12]
+
+        answer = served.ask("POST", "/", cut, Content_Type=self.KIND)
+
+        assert answer.status == 400
+        assert [each["filename"] for each in answer.json["stored"]] == ["a.txt"]
+
+    def test_a_form_without_files_is_400(self, served: Served) -> None:
+        form = b"--B\r\nContent-Disposition: form-data; name=note\r\n\r\nhi\r\n--B--\r\n"
+
+        assert served.ask("POST", "/", form, Content_Type=self.KIND).status == 400
+
+    def test_another_type_is_415(self, served: Served) -> None:
+        assert served.ask("POST", "/", b"x", Content_Type="text/plain").status == 415
+
+    @pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary="])
+    def test_no_boundary_is_400(self, served: Served, kind: str) -> None:
+        assert served.ask("POST", "/", b"x", Content_Type=kind).status == 400
+
+
+class TestGet:
+    @pytest.fixture(autouse=True)
+    def _stored(self, served: Served) -> None:
+        served.ask("PUT", "/hello.txt", HELLO)
+
+    def test_the_bytes(self, served: Served) -> None:
+        answer = served.ask("GET", f"/{DIGEST}")
+
+        assert (answer.status, answer.body) == (200, HELLO)
+        assert answer.fields["content-length"] == "12"
+        assert answer.fields["content-type"] == "text/plain; charset=utf-8"
+        assert answer.fields["cache-control"] == "public, max-age=31536000, immutable"
+        assert answer.fields["content-disposition"].startswith("attachment")
+
+    def test_upper_case_is_the_same_blob(self, served: Served) -> None:
+        assert served.ask("GET", f"/{DIGEST.hex.upper()}").body == HELLO
+
+    def test_head_has_the_same_fields_and_no_body(self, served: Served) -> None:
+        get = served.ask("GET", f"/{DIGEST}")
+        head = served.ask("HEAD", f"/{DIGEST}")
+
+        assert (head.status, head.body, head.fields) == (200, b"", get.fields)
+
+    def test_one_range(self, served: Served) -> None:
+        answer = served.ask("GET", f"/{DIGEST}", Range="bytes=-5")
+
+        assert (answer.status, answer.body) == (206, b"world")
+        assert answer.fields["content-range"] == "bytes 7-11/12"
+
+    def test_several_ranges(self, served: Served) -> None:
+        content = bytes(range(256)) * 20
+        digest = served.ask("PUT", "/long.bin", content).json["sha512"]
+
+        answer = served.ask("GET", f"/{digest}", Range="bytes=0-9,3000-3009")
+
+        assert answer.status == 206
+        assert answer.fields["content-type"].startswith("multipart/byteranges; boundary=")
+        assert len(answer.body) == int(answer.fields["content-length"])
+        assert content[3000:3010] in answer.body
+
+    def test_beyond_the_end_is_416(self, served: Served) -> None:
+        answer = served.ask("GET", f"/{DIGEST}", Range="bytes=12-")
+
+        assert (answer.status, answer.fields["content-range"]) == (416, "bytes */12")
+        assert answer.fields["content-type"] == "application/problem+json"
+
+    def test_not_modified(self, served: Served) -> None:
+        answer = served.ask("GET", f"/{DIGEST}", If_None_Match=f'"{DIGEST}"')
+
+        assert (answer.status, answer.body) == (304, b"")
+        assert answer.fields["etag"] == f'"{DIGEST}"'
+        assert "content-type" not in answer.fields
+
+    def test_if_match_of_another_is_412(self, served: Served) -> None:
+        assert served.ask("GET", f"/{DIGEST}", If_Match='"x"').status == 412
+
+    def test_another_name(self, served: Served) -> None:
+        answer = served.ask("GET", f"/{DIGEST}?name=other.jpg&inline=1")
+
+        assert answer.fields["content-type"] == "image/jpeg"
+        assert answer.fields["content-disposition"] == 'inline; filename="other.jpg"'
+
+    def test_html_is_never_inline(self, served: Served) -> None:
+        answer = served.ask("GET", f"/{DIGEST}?name=x.html&inline=1")
+
+        assert answer.fields["content-disposition"].startswith("attachment")
+
+    def test_info(self, served: Served) -> None:
+        served.ask("PUT", "/second.txt", HELLO)
+
+        answer = served.ask("GET", f"/{DIGEST}/info")
+
+        assert answer.json["names"] == ["hello.txt", "second.txt"]
+        assert answer.json["length"] == 12
+
+
+class TestAbsent:
+    def test_it_is_loaded(self, served: Served) -> None:
+        served.loader.remote[DIGEST] = HELLO
+
+        answer = served.ask("GET", f"/{DIGEST}")
+
+        assert (answer.status, answer.body) == (200, HELLO)
+
+    def test_head_asks_and_loads_nothing(self, served: Served) -> None:
+        served.loader.remote[DIGEST] = HELLO
+
+        answer = served.ask("HEAD", f"/{DIGEST}")
+
+        assert (answer.status, answer.fields["content-length"]) == (200, "12")
+        assert not served.store.holds(DIGEST)
+
+    def test_nobody_has_it(self, served: Served) -> None:
+        served.loader.error = Absent(DIGEST.hex)
+
+        assert served.ask("GET", f"/{DIGEST}").status == 404
+
+    def test_somebody_was_not_reached(self, served: Served) -> None:
+        served.loader.error = PeersUnreached(DIGEST.hex, {"http://b:1": "refused"}, 7)
+
+        answer = served.ask("GET", f"/{DIGEST}")
+
+        assert (answer.status, answer.fields["retry-after"]) == (503, "7")
+        assert answer.json["unreached"] == {"http://b:1": "refused"}
+
+    def test_nopeerload_asks_nobody(self, served: Served) -> None:
+        assert served.ask("GET", f"/{DIGEST}/nopeerload").status == 404
+        assert served.loader.asked == []
+
+    def test_deleted_asks_nobody(self, served: Served) -> None:
+        served.ask("PUT", "/x", HELLO)
+        served.ask("DELETE", f"/{DIGEST}")
+
+        assert served.ask("GET", f"/{DIGEST}").status == 404
+        assert served.loader.asked == []
+
+
+class TestDelete:
+    def test_it_tells_what_was_deleted(self, served: Served) -> None:
+        served.ask("PUT", "/x", HELLO)
+
+        answer = served.ask("DELETE", f"/{DIGEST}")
+
+        assert list(answer.json)[:2] == ["deleted", "sha512"]
+        assert served.ask("HEAD", f"/{DIGEST}").status == 404
+
+    def test_an_unknown_digest_is_404_and_blocked(self, served: Served) -> None:
+        assert served.ask("DELETE", f"/{DIGEST}").status == 404
+        assert served.ask("GET", f"/{DIGEST}").status == 404
+        assert served.loader.asked == []
+
+
+class TestAccess:
+    def test_writes_are_for_this_machine_only(self, served: Served) -> None:
+        served.gate.policy = Policy()
+
+        answer = served.ask("PUT", "/x", HELLO)
+
+        assert answer.status == 403
+        assert "--allow-anonymous put" in answer.json["detail"]
+
+    def test_a_deny_file_denies(self, served: Served, tmp_path: Path) -> None:
+        served.gate.policy = Policy(str(tmp_path / "deny-"), frozenset(Verb))
+        (tmp_path / "deny-put").touch()
+
+        assert served.ask("PUT", "/x", HELLO).status == 403
+
+
+class TestOther:
+    def test_names_are_listed(self, served: Served) -> None:
+        served.ask("PUT", "/a.txt", b"a")
+        served.ask("PUT", "/b.txt", b"b")
+
+        first = served.ask("GET", "/files.json?limit=1").json
+        second = served.ask("GET", f"/files.json?limit=1&after={first['next']}").json
+
+        assert [each["name"] for each in first["files"] + second["files"]] == ["a.txt", "b.txt"]
+
+    @pytest.mark.parametrize("limit", ["0", "1001", "x", "-1", "99999999999999999999"])
+    def test_a_silly_limit_is_400(self, served: Served, limit: str) -> None:
+        assert served.ask("GET", f"/files.json?limit={limit}").status == 400
+
+    def test_a_name_is_not_an_address(self, served: Served) -> None:
+        answer = served.ask("GET", "/photo.jpg")
+
+        assert answer.status == 404
+        assert "/files.json?name=photo.jpg" in answer.json["detail"]
+
+    def test_a_wrong_method_is_405_with_allow(self, served: Served) -> None:
+        answer = served.ask("POST", f"/{DIGEST}", b"")
+
+        assert answer.status == 405
+        assert set(answer.fields["allow"].split(", ")) >= {"GET", "HEAD", "PUT", "DELETE"}
+
+    def test_a_deeper_path_is_404(self, served: Served) -> None:
+        assert served.ask("GET", "/a/b/c").status == 404
+
+    @pytest.mark.parametrize(
+        ("path", "methods"),
+        [
+            ("/", {"GET", "HEAD", "POST"}),
+            ("/" + "ab" * 64, {"GET", "HEAD", "PUT", "DELETE"}),
+            ("/refreshpeers.html", {"PUT", "POST"}),
+            ("/photo.jpg", {"GET", "HEAD", "PUT"}),
+        ],
+    )
+    def test_options(self, served: Served, path: str, methods: set[str]) -> None:
+        answer = served.ask("OPTIONS", path)
+
+        assert answer.status == 204
+        assert set(answer.fields["allow"].split(", ")) == methods | {"OPTIONS"}
+
+    def test_readyz(self, served: Served) -> None:
+        answer = served.ask("GET", "/readyz?verbose")
+
+        assert (answer.status, answer.json["store"]) == (200, "writable")
+
+    def test_refreshpeers(self, served: Served) -> None:
+        answer = served.ask("POST", "/refreshpeers.html", b"")
+
+        assert (answer.status, answer.json["peers"]) == (200, [])
+
+    def test_the_front_page(self, served: Served) -> None:
+        answer = served.ask("GET", "/")
+
+        assert answer.fields["content-type"] == "text/html; charset=utf-8"
+        assert b"<form" in answer.body
