@@ -119,7 +119,7 @@ class Routes:
     # -- everything else ----------------------------------------------------
 
     @app.handle_errors(MethodNotAllowed, NotFound)
-    def no_route(self, request: Any, _failure: Failure) -> bytes:
+    def no_route(self, request: Any, failure: Failure) -> bytes:  # noqa: ARG002 -- Klein's signature
         """Answer OPTIONS for every URL of ours, and say no to the rest."""
         methods = allowed(request.path)
         body: bytes
