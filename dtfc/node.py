@@ -26,7 +26,7 @@ from dtfc.peers.loader import Loader
 from dtfc.peers.roster import Roster, RosterChange, RosterWatch
 from dtfc.store.blobs import Store, open_store
 from dtfc.web.accesslog import FORMATS, Entry
-from dtfc.web.blobs import Blobs
+from dtfc.web.blobs import Blobs, Terms
 from dtfc.web.gate import Gate
 from dtfc.web.routes import Routes
 from dtfc.web.site import Bounds, Site
@@ -122,7 +122,7 @@ class Node(MultiService):
             finish_load=settings.finish_load,
             remember_absent=settings.absent_ttl,
         )
-        self._blobs = Blobs(store, self._disk, self._loader, self._gate, settings.max_body)
+        self._blobs = Blobs(store, self._disk, self._loader, self._gate, terms_of(settings))
         status = Status(store, self._disk, self._roster, self._gate, lambda: self.site.draining)
         self.site.resource = Routes(self._blobs, status).app.resource()
         self._watch.startService()
@@ -157,7 +157,7 @@ class Node(MultiService):
         self.site.bounds = bounds_of(settings)
         self.settings = settings
         if self._blobs is not None:
-            self._blobs.max_body = settings.max_body
+            self._blobs.terms = terms_of(settings)
         self._disk.run(self._roster.read).addCallback(self._roster.apply).addCallbacks(
             self._peers_changed,
             lambda failure: self._log.failure("reading the peer list", failure),
@@ -239,6 +239,15 @@ def bounds_of(settings: Settings) -> Bounds:
         linger=settings.linger_timeout,
         connections=settings.max_connections,
         per_address=settings.max_connections_per_address,
+    )
+
+
+def terms_of(settings: Settings) -> Terms:
+    """Return on which terms blobs are taken and given."""
+    return Terms(
+        max_body=settings.max_body,
+        max_age=int(settings.max_age),
+        max_ranges=settings.max_ranges,
     )
 
 

@@ -127,7 +127,13 @@ class Plan:
 
 
 def plan(
-    method: str, fields: Fields, rep: Representation, content_type: str, boundary: str
+    method: str,
+    fields: Fields,
+    rep: Representation,
+    content_type: str,
+    boundary: str,
+    *,
+    most: int = MAX_RANGES,
 ) -> Plan:
     """Plan the answer to a GET or HEAD of something that exists.
 
@@ -140,6 +146,7 @@ def plan(
             source of randomness: 1 to 70 letters, digits, ``-`` and ``_``, so
             that it needs no quotes, which section 14.6 says some clients
             cannot read.
+        most: pieces in one answer, after coalescing.
 
     Raises:
         ValueError: ``content_type`` or ``boundary`` could not stand in a field.
@@ -158,7 +165,7 @@ def plan(
         return Plan(416, fields=(("Content-Range", f"bytes */{rep.length}"),))
     if len(specs) == 1:
         return _single(wanted[0], rep.length)
-    return _several(wanted, rep.length, content_type, boundary) or whole
+    return _several(wanted, rep.length, content_type, boundary, most) or whole
 
 
 def parse_range(values: Sequence[str]) -> tuple[Spec, ...] | None:
@@ -210,7 +217,9 @@ def _single(span: Span, length: int) -> Plan:
     return Plan(206, (span,), span.length, (("Content-Range", _content_range(span, length)),))
 
 
-def _several(wanted: Sequence[Span], length: int, content_type: str, boundary: str) -> Plan | None:
+def _several(
+    wanted: Sequence[Span], length: int, content_type: str, boundary: str, most: int
+) -> Plan | None:
     """Plan the answer to more than one range; None if they are too many pieces."""
     if not _BOUNDARY.fullmatch(boundary):
         raise ValueError(f"not a boundary: {boundary!r}")
@@ -220,7 +229,7 @@ def _several(wanted: Sequence[Span], length: int, content_type: str, boundary: s
     # most digits.
     overhead = len(_part_head(Span(length - 1, 1), length, content_type, boundary))
     spans = _coalesce(wanted, overhead)
-    if len(spans) > MAX_RANGES:
+    if len(spans) > most:
         return None
     parts: list[bytes | Span] = []
     total = 0

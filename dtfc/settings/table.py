@@ -255,7 +255,7 @@ class Settings:
         "N",
         values.integer(1, 1000),
         "16",
-        "The most ranges in one answer, after those that touch are joined (416).",
+        "The most ranges in one answer, after those that touch are joined; else all is sent (200).",
         reloadable=True,
     )
     max_connections: int = setting(

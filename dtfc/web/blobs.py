@@ -41,9 +41,22 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 
-#: What a digest names cannot change, so caches may keep it for as long as they
-#: like (RFC 8246). A deletion here does not reach them: the docs say so.
-CACHE_FOREVER = "public, max-age=31536000, immutable"
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On which terms blobs are taken and given.
+
+    Args:
+        max_body: most bytes of one blob; None for no limit.
+        max_age: seconds for which caches may keep a blob. What a digest names
+            cannot change, so by default a year (RFC 8246); a deletion here does
+            not reach such caches.
+        max_ranges: most ranges in one answer.
+    """
+
+    max_body: int | None = None
+    max_age: int = 31536000
+    max_ranges: int = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +113,15 @@ class Blobs:
         disk: where blocking work runs.
         loader: gets from the peers what is not here.
         gate: who may do what.
-        max_body: most bytes of one blob; None for no limit.
+        terms: replaced as a whole when the configuration is read again.
     """
 
-    def __init__(
-        self, store: Store, disk: Disk, loader: Loader, gate: Gate, max_body: int | None
-    ) -> None:
+    def __init__(self, store: Store, disk: Disk, loader: Loader, gate: Gate, terms: Terms) -> None:
         self._store = store
         self._disk = disk
         self._loader = loader
         self._gate = gate
-        self.max_body = max_body
+        self.terms = terms
 
     # -- reading ------------------------------------------------------------
 
@@ -165,11 +176,12 @@ class Blobs:
             Representation(length, digest.etag, stored_at),
             kind,
             secrets.token_hex(16),
+            most=self.terms.max_ranges,
         )
         put = request.put
         put("ETag", digest.etag)
         put("Accept-Ranges", "bytes")
-        put("Cache-Control", CACHE_FOREVER)
+        put("Cache-Control", f"public, max-age={self.terms.max_age}, immutable")
         if stored_at is not None:
             put("Last-Modified", datetimeToString(stored_at).decode("ascii"))
         if planned.status == 412:
@@ -278,7 +290,7 @@ class Blobs:
         request.answer(200, _json({"deleted": True, **_described(deleted.info)}), JSON)
 
     def _new_ingest(self) -> Ingest:
-        return Ingest(self._store, self._disk, self.max_body)
+        return Ingest(self._store, self._disk, self.terms.max_body)
 
     async def _failed_precondition(self, request: Request, digest: Digest | None) -> bool:
         """Answer 412 where If-Match or If-None-Match says so."""

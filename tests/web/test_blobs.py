@@ -18,7 +18,7 @@ from dtfc.errors import Absent, PeersUnreached
 from dtfc.peers.loader import RemoteInfo
 from dtfc.peers.roster import Roster
 from dtfc.store.blobs import Store, open_store
-from dtfc.web.blobs import Blobs
+from dtfc.web.blobs import Blobs, Terms
 from dtfc.web.gate import Gate
 from dtfc.web.routes import Routes
 from dtfc.web.status import Status
@@ -86,7 +86,7 @@ class Served:
         self.loader = NoPeers(self.store)
         self.gate = Gate(Policy(anonymous=frozenset(Verb)))
         disk = InlineDisk()
-        self.blobs = Blobs(self.store, disk, self.loader, self.gate, None)  # type: ignore[arg-type] # a stand-in
+        self.blobs = Blobs(self.store, disk, self.loader, self.gate, Terms())  # type: ignore[arg-type] # a stand-in
         status = Status(self.store, disk, Roster(None), self.gate, lambda: False)
         self._resource = Routes(self.blobs, status).app.resource()
         self._new_wire = new_wire
@@ -188,7 +188,7 @@ class TestPut:
         assert served.ask("PUT", "/x", HELLO, Content_Encoding="gzip").status == 415
 
     def test_too_large_is_413_before_the_body(self, served: Served) -> None:
-        served.blobs.max_body = 11
+        served.blobs.terms = Terms(max_body=11)
         wire = served.wire()
 
         wire.send(b"PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\n")
@@ -196,7 +196,7 @@ class TestPut:
         assert wire.statuses == [413]
 
     def test_too_large_in_chunks_is_413(self, served: Served) -> None:
-        served.blobs.max_body = 3
+        served.blobs.terms = Terms(max_body=3)
         wire = served.wire()
 
         wire.send(b"PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n")
