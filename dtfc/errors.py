@@ -111,6 +111,19 @@ class NoSpace(DtfcError):
         self.reserve = reserve
 
 
+class NoInodes(NoSpace):
+    """The file system has bytes left, but no room for more files.
+
+    Args:
+        free: inodes left.
+        kept: how many of them are kept back.
+    """
+
+    def __init__(self, free: int, kept: int) -> None:
+        super().__init__(0, 0, 0)
+        self.args = (f"no more files fit: {free} inodes free, of which {kept} are kept back",)
+
+
 class StoreFailure(DtfcError):
     """The operating system refused an operation on the store."""
 

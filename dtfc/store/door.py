@@ -1,0 +1,402 @@
+"""The one door in: bytes are written, hashed, made durable, and only then have a digest.
+
+The order of a commit (each step is done before the next one begins):
+
+1. the bytes are whole, have the promised digest, are read-only, and are synced;
+2. the blob's folder is there and locked, and no marker forbids the blob;
+3. its name is written (a blob never lacks its name);
+4. the file is linked into place, which replaces nothing;
+5. the folder, and those that lead to it, are synced;
+6. a tombstone, if a deliberate PUT lifts one, is removed, and that is synced;
+7. the catalog knows the blob.
+
+What is cut off before step 4 leaves no blob; after it, a whole one that was
+never acknowledged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import stat
+import time
+
+from dtfc.digest import Digest
+from dtfc.errors import Absent, Denied, NoSpace
+from dtfc.store import notes
+from dtfc.store.catalog import Catalog
+from dtfc.store.facts import BlobInfo, Deleted, Marker, Stored
+from dtfc.store.folders import Folders
+from dtfc.store.layout import Layout
+from dtfc.store.listing import Tombstone
+from dtfc.store.volume import Scratch, Volume
+
+
+def refuse_marked(marker: Marker | None, digest: Digest, layout: Layout) -> None:
+    """Refuse what a marker denies to readers and loads.
+
+    Raises:
+        Denied: a 403.
+        Absent: a 404, an operator's or a tombstone.
+    """
+    if marker is None:
+        return
+    if marker.status == 404:
+        raise Absent(digest.hex, deleted=True)
+    raise forbidden(marker, digest, layout)
+
+
+def forbidden(marker: Marker, digest: Digest, layout: Layout) -> Denied:
+    """Return the refusal that an operator's marker stands for."""
+    return Denied(
+        f"a marker of this node's operator (the file {marker.status}) denies this blob",
+        f"to allow it, the operator removes {layout.relative(digest)}/{marker.status}",
+    )
+
+
+def holds(folders: Folders, digest: Digest) -> bool:
+    """Tell whether a blob is here and may be read.
+
+    Raises:
+        OSError: that cannot be found out.
+    """
+    folder = folders.open(digest)
+    if folder is None:
+        return False
+    try:
+        return notes.read_marker(folder) is None and notes.is_regular(folder, notes.DATA)
+    finally:
+        os.close(folder)
+
+
+class Door:
+    """What every commit goes through.
+
+    Args:
+        layout: where blobs lie.
+        volume: the file system.
+        folders: their folders.
+        catalog: told of every blob before it is acknowledged.
+    """
+
+    def __init__(self, layout: Layout, volume: Volume, folders: Folders, catalog: Catalog) -> None:
+        self._layout = layout
+        self._volume = volume
+        self._folders = folders
+        self._catalog = catalog
+
+    def has(self, digest: Digest, length: int) -> bool:
+        """Tell whether these bytes lie here already, denied or not.
+
+        Raises:
+            StoreFailure: as the operating system says.
+        """
+        with self._volume.failing("look at a blob"):
+            folder = self._folders.open(digest)
+        if folder is None:
+            return False
+        try:
+            return self._length(folder) == length
+        finally:
+            os.close(folder)
+
+    def seal(self, source: Scratch) -> None:
+        """Make a file's bytes read-only and durable, once.
+
+        Raises:
+            NoSpace, StoreFailure: they are not durable, and never will be.
+        """
+        if not source.sealed:
+            with self._volume.failing("make a blob read-only"):
+                os.fchmod(source.fd, 0o444)
+            self._volume.sync(source.fd, "make a blob's bytes durable")
+            source.sealed = True
+
+    def enter(
+        self, source: Scratch, digest: Digest, length: int, name: str | None, *, deliberate: bool
+    ) -> Stored:
+        """Store a file whose bytes are whole and have that digest.
+
+        Args:
+            source: the file; its own name, if any, stays.
+            digest: what its bytes hash to.
+            length: how many they are.
+            name: the file name to store it under.
+            deliberate: True for a client's PUT, which lifts a tombstone; False
+                for a load, which never does.
+
+        Raises:
+            Denied: an operator's marker forbids it.
+            Absent: a load of what was deleted here.
+            NoSpace, StoreFailure: the operating system refuses; nothing is
+                stored.
+        """
+        with self._folders.making(digest) as folder:
+            tombstone = self._tombstone(folder, digest, deliberate=deliberate)
+            self._catalog.begin(digest)
+            info, new = self._place(folder, source, digest, length, name)
+            if tombstone:
+                with self._volume.failing("lift a tombstone"):
+                    os.unlink(notes.TOMBSTONE, dir_fd=folder)
+                self._folders.sync_leaf(digest, folder)
+            self._catalog.record(info)
+        return Stored(info, new=new)
+
+    def _tombstone(self, folder: int, digest: Digest, *, deliberate: bool) -> bool:
+        with self._volume.failing("read a marker"):
+            marker = notes.read_marker(folder)
+        if marker is None:
+            return False
+        if not deliberate:
+            refuse_marked(marker, digest, self._layout)
+        if marker.by_operator:
+            raise forbidden(marker, digest, self._layout)
+        # What the deletion left behind when it was cut off goes now, so that
+        # the blob comes back without the names it was deleted with.
+        self._clear(folder)
+        return True
+
+    def _place(
+        self, folder: int, source: Scratch, digest: Digest, length: int, name: str | None
+    ) -> tuple[BlobInfo, bool]:
+        new = False
+        try:
+            here = self._length(folder)
+            if here is not None and here != length:
+                self._quarantine(folder, digest)
+                here = None
+            if here is None:
+                self.seal(source)
+                self._name_new(folder, name)
+                with self._volume.failing("link a blob into place", length):
+                    try:
+                        source.link(folder, notes.DATA)
+                        new = True
+                    except FileExistsError:
+                        # By a program that knows no locks. Its bytes are not
+                        # ours, so they must be what they claim to be.
+                        here = self._length(folder)
+                        if here != length:
+                            raise
+            if not new:
+                self._sync_theirs(folder)
+                if name is not None:
+                    self._add_name(folder, name)
+            info = self._present(folder, digest)
+            # Nothing that can fail comes after this, but the lifting of a tombstone.
+            self._folders.sync(digest, folder)
+        except BaseException:
+            if new:
+                # Not durable, so not stored. Under a tombstone it was never
+                # visible; else it was, for a moment, and whole.
+                self._undo(folder)
+            self._catalog.abandon(digest)
+            raise
+        return info, new
+
+    def _length(self, folder: int) -> int | None:
+        """Return the size of the data that is here; -1 if it is no regular file."""
+        with self._volume.failing("look at a blob"):
+            try:
+                facts = os.stat(notes.DATA, dir_fd=folder, follow_symlinks=False)
+            except FileNotFoundError:
+                return None
+        return facts.st_size if stat.S_ISREG(facts.st_mode) else -1
+
+    def _quarantine(self, folder: int, digest: Digest) -> None:
+        """Move aside what lies in the blob's place and cannot be the blob."""
+        aside = f"{self._layout.own('quarantine')}/{digest.hex}.{time.time_ns()}"
+        with self._volume.failing("move a damaged blob aside"):
+            os.rename(notes.DATA, aside, src_dir_fd=folder)
+
+    def _name_new(self, folder: int, name: str | None) -> None:
+        """Write the name of a blob that is not here yet; older ones are of no blob."""
+        if name is not None:
+            self._volume.replace(folder, notes.NAMES, notes.names_file([name]))
+            return
+        with self._volume.failing("remove a stale name"), contextlib.suppress(FileNotFoundError):
+            os.unlink(notes.NAMES, dir_fd=folder)
+
+    def _sync_theirs(self, folder: int) -> None:
+        """Make the bytes that are here already durable: another program may have put them."""
+        with self._volume.failing("open a blob"):
+            fd = notes.open_regular(folder, notes.DATA)
+        if fd is not None:
+            try:
+                self._volume.sync(fd, "make a blob's bytes durable")
+            finally:
+                os.close(fd)
+
+    def _add_name(self, folder: int, name: str) -> None:
+        """Make a name the current one; the caller holds the lock, and syncs.
+
+        Raises:
+            NoSpace, StoreFailure: as the operating system says.
+        """
+        with self._volume.failing("read a blob's names"):
+            names = notes.read_names(folder)
+        if not names or names[-1] != name:
+            wanted = notes.names_file(notes.with_name(names, name))
+            self._volume.replace(folder, notes.NAMES, wanted)
+
+    def _clear(self, folder: int) -> None:
+        """Take away everything of a blob but its markers; the caller holds the lock.
+
+        Raises:
+            StoreFailure: as the operating system says.
+        """
+        for name in (notes.DATA, notes.NAMES, notes.CHUNKS):
+            with self._volume.failing("remove a blob"):
+                remove_file(folder, name)
+
+    def _undo(self, folder: int) -> None:
+        for name in (notes.DATA, notes.NAMES):
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=folder)
+
+    def name(self, digest: Digest, name: str) -> None:
+        """Make a name the current one of a blob, durably.
+
+        Raises:
+            BadName: it cannot be kept.
+            Absent, Denied: the blob is not here, or a marker denies it.
+            NoSpace, StoreFailure: as the operating system says.
+        """
+        notes.check_line(name)
+        with self._folders.existing(digest) as folder:
+            if folder is None:
+                raise Absent(digest.hex)
+            with self._volume.failing("read a marker"):
+                refuse_marked(notes.read_marker(folder), digest, self._layout)
+            self._present(folder, digest)
+            self._catalog.begin(digest)
+            self._add_name(folder, name)
+            self._folders.sync_leaf(digest, folder)
+            self._catalog.record(self._present(folder, digest))
+
+    def remove(self, digest: Digest) -> Deleted:
+        """Delete a blob: its tombstone is durable before the first byte goes.
+
+        A marker of the operator's stays as it is, and the bytes go all the same.
+
+        Raises:
+            NoSpace: there is not even room for an empty marker; nothing has
+                changed.
+            StoreFailure: as the operating system says.
+        """
+        with self._folders.making(digest) as folder:
+            info = self.describe(folder, digest)
+            with self._volume.failing("read a marker"):
+                marker = notes.read_404(folder)
+            self._catalog.begin(digest)
+            at = _text(marker, "deleted")
+            line = b""
+            buried = True
+            if marker is None:
+                at = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
+                line = notes.tombstone_line(at, self._layout.node_id, info)
+                buried = self._bury(folder, line)
+            self._folders.sync(digest, folder)
+            self._clear(folder)
+            self._folders.sync_leaf(digest, folder)
+            if not buried:
+                self._bury_after_all(digest, folder, line)
+            node = _text(marker, "node") or self._layout.node_id
+            self._catalog.forget(digest, None if at is None else Tombstone(digest, at, node))
+        return Deleted(info, at)
+
+    def _bury(self, folder: int, line: bytes) -> bool:
+        """Write a tombstone; on a full disk an empty marker, which needs no block.
+
+        Returns:
+            Whether it is the tombstone.
+        """
+        try:
+            self._volume.replace(folder, notes.TOMBSTONE, line)
+        except NoSpace:
+            with self._volume.failing("write a marker"):
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                os.close(os.open(notes.TOMBSTONE, flags, 0o644, dir_fd=folder))
+            return False
+        return True
+
+    def _bury_after_all(self, digest: Digest, folder: int, line: bytes) -> None:
+        """Put the tombstone in the place of the empty marker, now that there is room.
+
+        If there still is none, the empty marker stays: the blob is deleted all
+        the same, but only the operator can allow it again.
+        """
+        with contextlib.suppress(NoSpace):
+            self._volume.replace(folder, notes.TOMBSTONE, line)
+            self._folders.sync_leaf(digest, folder)
+
+    def settle(self, digest: Digest) -> None:
+        """Make the catalog say of one digest what the tree says.
+
+        Raises:
+            StoreFailure: as the operating system says.
+        """
+        if not self._settled(digest):
+            # No folder, so no blob; unless a PUT makes one right now, and then
+            # what we forget here may be what it has just entered.
+            self._catalog.forget(digest)
+            self._settled(digest)
+
+    def _settled(self, digest: Digest) -> bool:
+        with self._folders.existing(digest) as folder:
+            if folder is None:
+                return False
+            with self._volume.failing("read a marker"):
+                stone = notes.read_404(folder)
+            info = self.describe(folder, digest)
+            at = _text(stone, "deleted")
+            if info is not None and at is None:
+                # Whatever an operator's marker says: it comes and goes unseen.
+                self._catalog.record(info)
+                return True
+            tombstone = None if at is None else Tombstone(digest, at, _text(stone, "node"))
+            self._catalog.forget(digest, tombstone)
+            return True
+
+    def _present(self, folder: int, digest: Digest) -> BlobInfo:
+        info = self.describe(folder, digest)
+        if info is None:
+            raise Absent(digest.hex)
+        return info
+
+    def describe(self, folder: int, digest: Digest) -> BlobInfo | None:
+        """Return the facts of the blob in a folder, whatever its markers; None if there is none.
+
+        Raises:
+            StoreFailure: as the operating system says.
+        """
+        with self._volume.failing("look at a blob"):
+            try:
+                facts = os.stat(notes.DATA, dir_fd=folder, follow_symlinks=False)
+            except FileNotFoundError:
+                return None
+            if not stat.S_ISREG(facts.st_mode):
+                return None
+            names = notes.read_names(folder)
+        return BlobInfo(digest, facts.st_size, facts.st_mtime, names[-1] if names else None, names)
+
+
+def remove_file(folder: int, name: str) -> None:
+    """Remove what has that name; a folder stays, for it was never a blob's.
+
+    Raises:
+        OSError: it is there, and cannot be removed.
+    """
+    try:
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            raise
+
+
+def _text(marker: Marker | None, key: str) -> str | None:
+    value = marker.facts.get(key) if marker is not None else None
+    return value if isinstance(value, str) else None

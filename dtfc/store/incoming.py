@@ -1,0 +1,183 @@
+"""Bytes on their way in: written and hashed as they come, committed through the door."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from dtfc.digest import Digest
+from dtfc.errors import WrongDigest, WrongLength
+from dtfc.store import notes
+from dtfc.store.door import Door
+from dtfc.store.facts import Stored
+from dtfc.store.volume import Scratch, Volume, write_all
+
+__all__ = ["Growth", "Intake", "Stored"]
+
+_CHECK_ROOM_EVERY = 1 << 20
+
+
+class Growth:
+    """A file that grows at its end and is hashed while it grows.
+
+    Args:
+        volume: where it lies.
+        source: the file; once it is dropped, nothing more can be appended (a
+            copy of its descriptor would by then be another file's).
+        want_sha256: whether to take the SHA-256 of the whole as well.
+    """
+
+    def __init__(self, volume: Volume, source: Scratch, *, want_sha256: bool = False) -> None:
+        self._volume = volume
+        self._source = source
+        self._want_sha256 = want_sha256
+        self._set_aside_to = 0
+        self._room_checked_at = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin again at the start of the file."""
+        self.length = 0
+        self._room_checked_at = 0
+        self.sha512 = hashlib.sha512()
+        self.sha256 = hashlib.sha256() if self._want_sha256 else None
+
+    def reserve(self, total: int) -> None:
+        """Make sure that the file can grow to ``total`` bytes.
+
+        Raises:
+            NoSpace: it cannot.
+        """
+        missing = total - self.length
+        self._volume.require_room(missing)
+        if self._volume.allocate(self._source.fd, self.length, missing):
+            self._set_aside_to = total
+        self._room_checked_at = self.length
+
+    def append(self, blocks: Sequence[bytes]) -> None:
+        """Write and hash.
+
+        Raises:
+            NoSpace: the disk is full, or only the reserve is left.
+            StoreFailure: anything else; the file may then be longer than
+                ``length``.
+        """
+        size = sum(map(len, blocks))
+        end = self.length + size
+        if end > self._set_aside_to and end - self._room_checked_at >= _CHECK_ROOM_EVERY:
+            self._volume.require_room(size)
+            self._room_checked_at = end
+        with self._volume.failing("write", size):
+            write_all(self._source.fd, blocks, self.length)
+        self.take(blocks)
+
+    def take(self, blocks: Sequence[bytes]) -> None:
+        """Hash what is in the file already."""
+        for block in blocks:
+            self.sha512.update(block)
+            if self.sha256 is not None:
+                self.sha256.update(block)
+        # Last, because others read up to here while it grows.
+        self.length += sum(map(len, blocks))
+
+
+class Intake:
+    """A blob on its way in, whose digest only its bytes tell.
+
+    Used from one thread at a time. Nothing of it is left unless it is
+    committed.
+
+    Args:
+        door: where it goes.
+        volume: the file system.
+        length: in bytes, if it was announced.
+        want_sha256: whether :meth:`commit` will be asked to compare a SHA-256.
+
+    Raises:
+        NoSpace: it does not fit beside the reserve.
+        StoreFailure: as the operating system says.
+    """
+
+    def __init__(
+        self, door: Door, volume: Volume, length: int | None, *, want_sha256: bool = False
+    ) -> None:
+        self._door = door
+        self._announced = length
+        self._scratch = volume.scratch()
+        self._growth = Growth(volume, self._scratch, want_sha256=want_sha256)
+        try:
+            if length is None:
+                volume.require_room(0)
+            else:
+                self._growth.reserve(length)
+        except BaseException:
+            self.discard()
+            raise
+
+    @property
+    def received(self) -> int:
+        """How many bytes have been written."""
+        return self._growth.length
+
+    def write(self, blocks: Sequence[bytes]) -> None:
+        """Take the next bytes.
+
+        Raises:
+            WrongLength: these are more than were announced.
+            NoSpace, StoreFailure: as the operating system says.
+        """
+        end = self.received + sum(map(len, blocks))
+        if self._announced is not None and end > self._announced:
+            self.discard()
+            raise WrongLength(self._announced, end)
+        try:
+            self._growth.append(blocks)
+        except BaseException:
+            # The file may hold more than was hashed.
+            self.discard()
+            raise
+
+    def commit(
+        self, name: str | None, *, digest: Digest | None = None, sha256: bytes | None = None
+    ) -> Stored:
+        """Store what was written; when this returns it is durable.
+
+        Args:
+            name: the file name it came with.
+            digest: the SHA-512 it must have, if one was promised.
+            sha256: the same for SHA-256; needs ``want_sha256``.
+
+        Raises:
+            WrongLength, WrongDigest: it is not what was promised.
+            BadName: the name cannot be kept.
+            Denied: an operator's marker forbids this blob.
+            NoSpace, StoreFailure: as the operating system says.
+            ValueError: a SHA-256 to compare, without ``want_sha256``.
+        """
+        try:
+            if name is not None:
+                notes.check_line(name)
+            if self._announced is not None and self.received != self._announced:
+                raise WrongLength(self._announced, self.received)
+            actual = Digest(self._growth.sha512.digest())
+            if digest is not None and digest != actual:
+                raise WrongDigest("SHA-512", digest.hex, actual.hex)
+            if sha256 is not None:
+                self._compare_sha256(sha256)
+            # A blob that is here already needs no second copy of it on the disk.
+            if not self._door.has(actual, self.received):
+                self._door.seal(self._scratch)
+            return self._door.enter(self._scratch, actual, self.received, name, deliberate=True)
+        finally:
+            self.discard()
+
+    def _compare_sha256(self, expected: bytes) -> None:
+        if self._growth.sha256 is None:
+            raise ValueError("this intake takes no SHA-256: ask for it with want_sha256")
+        actual = self._growth.sha256.digest()
+        if actual != expected:
+            raise WrongDigest("SHA-256", expected.hex(), actual.hex())
+
+    def discard(self) -> None:
+        """Let go of it; harmless after a commit, and when repeated."""
+        self._scratch.drop()

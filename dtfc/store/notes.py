@@ -1,0 +1,190 @@
+"""The small files beside a blob's bytes: its names, and the markers that deny it.
+
+Rules of this file: whatever lies there was perhaps written by another program,
+or by hand. It is read with a bound, nothing but a regular file is opened, and
+what makes no sense is skipped, never an error.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Sequence
+from typing import Literal
+
+from dtfc.errors import BadName
+from dtfc.store.facts import BlobInfo, Marker
+
+DATA = "data"
+NAMES = "filename"
+CHUNKS = "chunks"
+TOMBSTONE = "404"
+
+# A blob keeps so many names; the oldest go first.
+MOST_NAMES = 1000
+_NAMES_LIMIT = 1 << 20
+_MARKER_LIMIT = 4096
+_LONGEST_NAME = 1024  # bytes; the web takes 255, a file from elsewhere may have more
+_NOT_A_FILE = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR)
+
+
+def open_regular(folder: int, name: str) -> int | None:
+    """Open a regular file in a folder for reading; None for anything else.
+
+    A symbolic link is not followed, and a fifo or device is not even opened.
+
+    Raises:
+        OSError: the file is there, and cannot be opened.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            return None
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(name, flags, dir_fd=folder)
+    except OSError as error:
+        if error.errno in _NOT_A_FILE:
+            return None
+        raise
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    return None
+
+
+def is_regular(folder: int, name: str) -> bool:
+    """Tell whether a folder has a regular file of that name.
+
+    Raises:
+        OSError: that cannot be found out.
+    """
+    try:
+        return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def exists(folder: int, name: str) -> bool:
+    """Tell whether a folder has an entry of that name, of whatever kind."""
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def tombstone_line(at: str, node: str, info: BlobInfo | None) -> bytes:
+    """Compose a tombstone.
+
+    Args:
+        at: when the blob was deleted, in ISO 8601.
+        node: who deleted it.
+        info: what was deleted, if it was here.
+    """
+    facts: dict[str, object] = {"deleted": at, "node": node}
+    if info is not None:
+        facts |= {"length": info.length, "name": info.name}
+    return json.dumps(facts, ensure_ascii=True).encode("ascii") + b"\n"
+
+
+def read_marker(folder: int) -> Marker | None:
+    """Return the marker in a blob's folder; 403 wins over 404.
+
+    Raises:
+        OSError: a marker is there, and cannot be read.
+    """
+    if exists(folder, "403"):
+        return Marker(403, by_operator=True)
+    return read_404(folder)
+
+
+def read_404(folder: int) -> Marker | None:
+    """Return the 404 marker, whether or not there is a 403 beside it.
+
+    Raises:
+        OSError: it is there, and cannot be read.
+    """
+    if not exists(folder, TOMBSTONE):
+        return None
+    status: Literal[404] = 404
+    text = _read(folder, TOMBSTONE, _MARKER_LIMIT)
+    try:
+        facts = json.loads(text.partition(b"\n")[0]) if text else None
+    except ValueError:
+        facts = None
+    if isinstance(facts, dict) and isinstance(facts.get("deleted"), str):
+        return Marker(status, by_operator=False, facts=facts)
+    return Marker(status, by_operator=True)
+
+
+def read_names(folder: int) -> tuple[str, ...]:
+    """Return a blob's names, each once, the current one last.
+
+    The 2015 program appended a line for every PUT, so a name may stand there
+    several times: its last place counts.
+
+    Raises:
+        OSError: the file is there, and cannot be read.
+    """
+    lines = _read(folder, NAMES, _NAMES_LIMIT, from_end=True).split(b"\n")
+    latest: dict[str, None] = {}
+    for line in reversed(lines):
+        name = line.removesuffix(b"\r").decode("utf-8", errors="replace")
+        if name:
+            latest.setdefault(name)
+        if len(latest) == MOST_NAMES:
+            break
+    return tuple(reversed(latest))
+
+
+def with_name(names: Sequence[str], name: str) -> tuple[str, ...]:
+    """Return the names with one made the current one."""
+    return (*(each for each in names if each != name), name)[-MOST_NAMES:]
+
+
+def names_file(names: Sequence[str]) -> bytes:
+    """Compose the file that holds these names."""
+    return "".join(f"{name}\n" for name in names).encode("utf-8")
+
+
+def check_line(name: str) -> str:
+    """Return a name that can be a line of its own in the file of names.
+
+    What makes a good file name is decided where names come in; here it is only
+    about what this file can hold.
+
+    Raises:
+        BadName: it cannot.
+    """
+    try:
+        size = len(name.encode("utf-8"))
+    except UnicodeEncodeError as error:
+        raise BadName("a file name must be valid Unicode") from error
+    if not name:
+        raise BadName("a file name must not be empty")
+    if size > _LONGEST_NAME:
+        raise BadName(f"a file name has at most {_LONGEST_NAME} bytes")
+    if any(each in name for each in "\n\r\0"):
+        raise BadName("a file name must not hold a line end or a NUL")
+    return name
+
+
+def _read(folder: int, name: str, limit: int, *, from_end: bool = False) -> bytes:
+    fd = open_regular(folder, name)
+    if fd is None:
+        return b""
+    try:
+        skipped = max(0, os.fstat(fd).st_size - limit) if from_end else 0
+        pieces = []
+        left = limit
+        offset = skipped
+        while left > 0 and (piece := os.pread(fd, left, offset)):
+            pieces.append(piece)
+            offset += len(piece)
+            left -= len(piece)
+    finally:
+        os.close(fd)
+    content = b"".join(pieces)
+    # The line that the limit cut in two is not a name.
+    return content.partition(b"\n")[2] if skipped else content

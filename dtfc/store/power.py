@@ -1,0 +1,111 @@
+"""Whether the machine lost power while the store was open.
+
+``.dtfc/running`` holds the kernel's boot id while any process has the store
+open, and each of them holds a shared lock on it. A file with another boot id
+means that what was written last may not have reached the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Callable
+
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_LIMIT = 256
+_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Running:
+    """The sign that this process has the store open.
+
+    Args:
+        path: the file.
+        on_loss: called if the store was open when the machine went down, or
+            that cannot be excluded; before the file forgets it.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+
+    def __init__(self, path: str, on_loss: Callable[[], None]) -> None:
+        self._path = path
+        self._fd = -1
+        boot = boot_id()
+        made = False
+        while True:
+            try:
+                self._fd = os.open(path, _FLAGS)
+            except FileNotFoundError:
+                made = self._make(boot) or made
+                continue
+            # Whoever is alone looks, and the others wait for what it finds.
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not made:
+                    self._look(boot, on_loss)
+            fcntl.flock(self._fd, fcntl.LOCK_SH)
+            if os.fstat(self._fd).st_nlink:
+                return
+            # The last process to close removed it before we had the lock.
+            os.close(self._fd)
+
+    def _make(self, boot: bytes | None) -> bool:
+        """Make the file, linked whole so that nobody reads it before it says something."""
+        draft = f"{self._path}.{secrets.token_hex(8)}"
+        fd = os.open(draft, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            self._say(fd, boot)
+            os.link(draft, self._path)
+            _sync_folder_of(self._path)
+        except FileExistsError:
+            return False
+        finally:
+            os.close(fd)
+            os.unlink(draft)
+        return True
+
+    def _look(self, boot: bytes | None, on_loss: Callable[[], None]) -> None:
+        if boot is None or os.pread(self._fd, _LIMIT, 0) != boot:
+            on_loss()
+            self._say(self._fd, boot)
+
+    def _say(self, fd: int, boot: bytes | None) -> None:
+        # On a full disk the file stays empty, which the next opening takes for
+        # a loss of power: a rebuild too many, never one too few.
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, boot or b"unknown", 0)
+            os.fsync(fd)
+
+    def close(self) -> None:
+        """Take the sign away, unless another process has the store open."""
+        if self._fd < 0:
+            return
+        fd, self._fd = self._fd, -1
+        try:
+            with contextlib.suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(self._path)
+                _sync_folder_of(self._path)
+        finally:
+            os.close(fd)
+
+
+def boot_id() -> bytes | None:
+    """Return what tells one boot of this machine from the next; None if nothing does."""
+    try:
+        with open(_BOOT_ID, "rb") as file:
+            return file.read(_LIMIT)
+    except OSError:
+        return None
+
+
+def _sync_folder_of(path: str) -> None:
+    fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,104 @@
+"""Two system calls that the standard library does not have.
+
+Both are optional: where the kernel or the C library lacks them, the caller is
+told so and does without.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import sys
+
+_OPENAT2 = 437  # the same number on every architecture that Linux has gained it on
+_RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_NO_SYMLINKS = 0x04
+_RESOLVE_BENEATH = 0x08
+_FALLOC_FL_KEEP_SIZE = 0x01
+
+# What a kernel without the call, or a sandbox that filters it, answers.
+_NOT_HERE = frozenset({errno.ENOSYS, errno.EPERM, errno.E2BIG, errno.EINVAL})
+_CANNOT_ALLOCATE = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM})
+
+
+class Unsupported(Exception):  # a fact for the caller's own use; no DtfcError leaves here
+    """This kernel, library or file system does not have the call."""
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("mode", ctypes.c_uint64),
+        ("resolve", ctypes.c_uint64),
+    )
+
+
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def open_beneath(base: int, path: str) -> int:
+    """Open a folder below ``base`` through no symbolic link, in one call.
+
+    Args:
+        base: the descriptor of the folder to start at.
+        path: relative; nothing in it may be a symbolic link.
+
+    Raises:
+        Unsupported: there is no ``openat2`` here.
+        OSError: as ``openat2(2)`` says; ELOOP for a symbolic link.
+    """
+    if _libc is None:
+        raise Unsupported
+    how = _OpenHow(
+        os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC,
+        0,
+        _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH,
+    )
+    while True:
+        fd: int = _libc.syscall(
+            ctypes.c_long(_OPENAT2),
+            ctypes.c_int(base),
+            ctypes.c_char_p(os.fsencode(path)),
+            ctypes.byref(how),
+            ctypes.c_size_t(ctypes.sizeof(how)),
+        )
+        if fd >= 0:
+            return fd
+        number = ctypes.get_errno()
+        # RESOLVE_BENEATH may answer EAGAIN when a rename happens meanwhile.
+        if number not in (errno.EINTR, errno.EAGAIN):
+            break
+    if number in _NOT_HERE:
+        raise Unsupported
+    raise OSError(number, os.strerror(number), path)
+
+
+def allocate(fd: int, offset: int, length: int) -> None:
+    """Set blocks aside for a file without changing its size.
+
+    ``os.posix_fallocate`` is no substitute: it changes the size, and where the
+    file system cannot allocate it writes zeros instead.
+
+    Raises:
+        Unsupported: neither the C library nor this file system can.
+        OSError: as ``fallocate(2)`` says, ENOSPC above all.
+    """
+    call = getattr(_libc, "fallocate64", None) or getattr(_libc, "fallocate", None)
+    if call is None:
+        raise Unsupported
+    while True:
+        result: int = call(
+            ctypes.c_int(fd),
+            ctypes.c_int(_FALLOC_FL_KEEP_SIZE),
+            ctypes.c_int64(offset),
+            ctypes.c_int64(length),
+        )
+        if result == 0:
+            return
+        number = ctypes.get_errno()
+        if number != errno.EINTR:
+            break
+    if number in _CANNOT_ALLOCATE:
+        raise Unsupported
+    raise OSError(number, os.strerror(number))
