@@ -52,7 +52,7 @@ class PeerLimits:
     stall: float = 15.0
     lowest_rate: int = 1024
     rate_window: float = 30.0
-    head_bytes: int = 64 * 1024
+    head_bytes: int = 16 * 1024
 
 
 @implementer(IProtocol)

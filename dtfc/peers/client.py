@@ -7,81 +7,29 @@ adds each of them by default. Here none of that happens:
 
 - ``Accept-Encoding: identity``, and a reply with a Content-Encoding is refused;
 - no redirect is followed, no cookie kept, no proxy asked;
-- a head (and any number of 1xx before it) has at most ``head_bytes`` bytes;
-- a connection and a head have deadlines (those of a body: ``dtfc.peers.body``);
-- a connection that is given up is aborted, since TLS would otherwise wait for
-  the peer to agree to the close.
+- a connection and a head have deadlines, and a head a largest size (for bodies
+  see ``dtfc.peers.body``, for sizes ``dtfc.peers.connections``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeadlinePassed
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectError, DNSLookupError
-from twisted.internet.interfaces import (
-    IAddress,
-    IProtocol,
-    IProtocolFactory,
-    IReactorTime,
-    IStreamClientEndpoint,
-    ITransport,
-)
-from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.python.failure import Failure
-from twisted.web.client import (
-    URI,
-    Agent,
-    BrowserLikePolicyForHTTPS,
-    HTTPConnectionPool,
-    ResponseFailed,
-    ResponseNeverReceived,
-)
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import (
-    UNKNOWN_LENGTH,
-    IAgent,
-    IAgentEndpointFactory,
-    IBodyProducer,
-    IPolicyForHTTPS,
-    IResponse,
-)
-from zope.interface import directlyProvides, implementer, providedBy
+from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IPolicyForHTTPS, IResponse
+from zope.interface import implementer
 
 from dtfc import __version__
-from dtfc.errors import DtfcError
 from dtfc.http.ranges import range_field
 from dtfc.peers.body import Body, PeerLimits, Remainder
-
-READ_SIZE = 128 * 1024
-"""Bytes read from a socket at once: fewer, larger pieces for the loop."""
-
-IDLE_SECONDS = 60
-"""An unused connection to a peer is closed after so long."""
-
-_LONGEST_REASON = 200
-
-
-class PeerFailure(DtfcError):
-    """A peer gave no usable answer.
-
-    Args:
-        reason: why, in words that fit into one line of a log.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-def one_line(text: str) -> str:
-    """What a peer said, safe for a log: printable ASCII, and not too long."""
-    plain = "".join(each if " " <= each <= "~" else "?" for each in text)
-    return plain if len(plain) <= _LONGEST_REASON else plain[:_LONGEST_REASON] + "..."
+from dtfc.peers.connections import Connections
+from dtfc.peers.failure import PeerFailure, cancelled, in_words, one_line
 
 
 class Reply:
@@ -193,8 +141,8 @@ class PeerHTTP:
             raise PeerFailure(f"no answer within {self._limits.first_byte:g} seconds") from None
         except Exception as error:
             # Anything that a peer can provoke in the parser.
-            if not _cancelled(error):
-                raise PeerFailure(one_line(_why(error))) from error
+            if not cancelled(error):
+                raise PeerFailure(in_words(error)) from error
             if self._closed:
                 raise PeerFailure("this node is shutting down") from None
             raise CancelledError from None
@@ -225,7 +173,7 @@ def open_peer_http(
     agent = Agent.usingEndpointFactory(reactor, connections, connections.pool)
     # treq keeps one cookie jar for a client's lifetime; the agent below hides
     # every cookie from it.
-    return PeerHTTP(HTTPClient(PlainAgent(agent)), reactor, limits, connections)
+    return PeerHTTP(HTTPClient(PlainAgent(agent, reactor)), reactor, limits, connections)
 
 
 @implementer(IAgent)
@@ -237,10 +185,12 @@ class PlainAgent:
 
     Args:
         agent: makes the requests.
+        clock: measures time.
     """
 
-    def __init__(self, agent: IAgent) -> None:
+    def __init__(self, agent: IAgent, clock: IReactorTime) -> None:
         self._agent = agent
+        self._clock = clock
 
     def request(
         self,
@@ -260,193 +210,12 @@ class PlainAgent:
         response.headers.removeHeader(b"Set-Cookie")
         codings = response.headers.getRawHeaders(b"Content-Encoding", [])
         if codings:
-            response.deliverBody(_Unwanted())
+            response.deliverBody(Remainder(self._clock, None))
             coding = b", ".join(codings).decode("latin-1")
             raise PeerFailure(one_line(f"sent Content-Encoding {coding}, which nobody asked for"))
         return response
 
 
-class _Unwanted(Remainder):
-    """A body that is not even looked at."""
-
-    def __init__(self) -> None:
-        self._timer = None
-
-    def connectionMade(self) -> None:  # noqa: N802 - Twisted's name
-        self._give_up()
-
-
-class _Guard(Protocol):
-    """Stands between a connection and Twisted's client: protocol of one, transport of the other.
-
-    Counts the head: it begins with the request and is over when the client
-    stops reading to wait for whoever takes the body. ``stopProducing``, which a
-    body can reach, aborts.
-    """
-
-    transport: Any
-
-    def __init__(self, inner: IProtocol, connections: Connections) -> None:
-        self.inner = inner
-        self._connections = connections
-        self._head: int | None = None
-
-    # As a protocol.
-
-    def connectionMade(self) -> None:  # noqa: N802 - Twisted's name
-        if hasattr(self.transport, "bufferSize"):
-            self.transport.bufferSize = READ_SIZE
-        self._connections.opened(self)
-        directlyProvides(self, providedBy(self.transport))
-        self.inner.makeConnection(cast("ITransport", self))
-
-    def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
-        if self._head is not None:
-            self._head += len(data)
-        self.inner.dataReceived(data)
-        if self._head is not None and self._head > self._connections.limits.head_bytes:
-            self.transport.abortConnection()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802 - Twisted's name
-        self._connections.closed(self)
-        self.inner.connectionLost(reason)
-
-    # As a transport.
-
-    def write(self, data: bytes) -> None:
-        self._head = 0
-        self.transport.write(data)
-
-    def writeSequence(self, data: Sequence[bytes]) -> None:  # noqa: N802 - Twisted's name
-        self._head = 0
-        self.transport.writeSequence(data)
-
-    def pauseProducing(self) -> None:  # noqa: N802 - Twisted's name
-        self._head = None
-        self.transport.pauseProducing()
-
-    def stopProducing(self) -> None:  # noqa: N802 - Twisted's name
-        self.transport.abortConnection()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.transport, name)
-
-
-@implementer(IProtocolFactory)
-class _GuardFactory(Factory):
-    noisy = False
-
-    def __init__(self, wrapped: IProtocolFactory, connections: Connections) -> None:
-        self._wrapped = wrapped
-        self._connections = connections
-
-    def buildProtocol(self, addr: IAddress | None) -> _Guard | None:  # noqa: N802 - Twisted's name
-        inner = self._wrapped.buildProtocol(cast("IAddress", addr))
-        return None if inner is None else _Guard(inner, self._connections)
-
-
-@implementer(IStreamClientEndpoint)
-class _GuardedEndpoint:
-    def __init__(self, endpoint: IStreamClientEndpoint, connections: Connections) -> None:
-        self._endpoint = endpoint
-        self._connections = connections
-
-    def __repr__(self) -> str:
-        return f"<guarded {self._endpoint!r}>"
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803 - Twisted's name
-        factory = _GuardFactory(protocolFactory, self._connections)
-        connected: Deferred[Any] = self._endpoint.connect(factory)
-        return connected.addCallback(lambda guard: guard.inner)
-
-
-@implementer(IAgentEndpointFactory)
-class Connections:
-    """Every connection to a peer: how they are opened, and that they get closed.
-
-    Args:
-        reactor: connects.
-        limits: for connecting, and for heads.
-        https_policy: whose certificates to believe; the platform's, if None.
-    """
-
-    def __init__(
-        self, reactor: Any, limits: PeerLimits, https_policy: IPolicyForHTTPS | None
-    ) -> None:
-        self.limits = limits
-        self.pool = HTTPConnectionPool(reactor)
-        self.pool.maxPersistentPerHost = 4
-        self.pool.cachedConnectionTimeout = IDLE_SECONDS
-        self._reactor = reactor
-        self._https_policy = https_policy
-        self._open: set[_Guard] = set()
-        self._none_left: Deferred[None] | None = None
-
-    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:  # noqa: N802 - Twisted's name
-        """Where to connect for a URL."""
-        endpoint: IStreamClientEndpoint = HostnameEndpoint(
-            self._reactor, uri.host.decode("ascii"), uri.port, timeout=self.limits.connect
-        )
-        if uri.scheme == b"https":
-            if self._https_policy is None:
-                # Loads the platform's certificates, so only when there is need.
-                self._https_policy = BrowserLikePolicyForHTTPS()
-            creator = self._https_policy.creatorForNetloc(uri.host, uri.port)
-            endpoint = wrapClientTLS(creator, endpoint)
-        return _GuardedEndpoint(endpoint, self)
-
-    def opened(self, guard: _Guard) -> None:
-        """A connection was made."""
-        self._open.add(guard)
-
-    def closed(self, guard: _Guard) -> None:
-        """A connection was lost."""
-        self._open.discard(guard)
-        if not self._open and self._none_left is not None:
-            none_left, self._none_left = self._none_left, None
-            none_left.callback(None)
-
-    async def close(self) -> None:
-        """Abort every connection; wait until the reactor has let go of all of them."""
-        if self._open:
-            # Fired when the last connection is lost.
-            none_left: Deferred[None] = Deferred()
-            self._none_left = none_left
-            for guard in list(self._open):
-                guard.stopProducing()
-            await none_left
-        # Last, because a response that ended just now has put its connection there.
-        await self.pool.closeCachedConnections()
-
-
 def _deadline_passed(value: object, seconds: float) -> None:
     del value
     raise DeadlinePassed(seconds, "Deferred")
-
-
-def _cancelled(error: BaseException) -> bool:
-    """Whether a request failed because it was cancelled on this side."""
-    if isinstance(error, (ResponseNeverReceived, ResponseFailed)):
-        return any(reason.check(CancelledError) for reason in error.reasons)
-    return isinstance(error, CancelledError)
-
-
-def _why(error: BaseException) -> str:
-    """Say what went wrong with a request in words, not in class names."""
-    if isinstance(error, PeerFailure):
-        return error.reason
-    if isinstance(error, DNSLookupError):
-        return "its host name is unknown"
-    if isinstance(error, ConnectError):
-        return f"no connection: {str(error).rstrip('.')}"
-    if isinstance(error, ResponseNeverReceived):
-        return "closed the connection instead of answering"
-    if isinstance(error, ResponseFailed):
-        return f"no usable head: {_first(error.reasons)}"
-    return f"{type(error).__name__}: {error}"
-
-
-def _first(reasons: Sequence[Failure]) -> str:
-    for reason in reasons:
-        return reason.getErrorMessage()
-    return connectionDone.getErrorMessage()

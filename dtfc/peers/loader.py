@@ -16,8 +16,9 @@ from dtfc.digest import Digest
 from dtfc.disk import Disk
 from dtfc.errors import Absent, Draining, PeersUnreached
 from dtfc.http.ranges import Offer, judge_reply
-from dtfc.peers.client import PeerFailure, PeerHTTP
+from dtfc.peers.client import PeerHTTP
 from dtfc.peers.disposition import file_name
+from dtfc.peers.failure import PeerFailure
 from dtfc.peers.flight import Flight
 from dtfc.peers.pull import DEFAULT_RETRY_AFTER, LONGEST_RETRY_AFTER
 from dtfc.peers.roster import Roster

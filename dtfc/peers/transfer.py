@@ -20,8 +20,9 @@ from dtfc.digest import Digest
 from dtfc.disk import Disk, Lane
 from dtfc.errors import Absent, NoSpace, PeersUnreached, WrongDigest
 from dtfc.peers.body import Body
-from dtfc.peers.client import PeerFailure, PeerHTTP, Reply, one_line
+from dtfc.peers.client import PeerHTTP, Reply
 from dtfc.peers.disposition import file_name
+from dtfc.peers.failure import PeerFailure, one_line
 from dtfc.peers.pull import Pull
 from dtfc.peers.steps import (
     Action,

@@ -111,9 +111,13 @@ class HostilePeer(Factory):
         exchange.factory = self
         return exchange
 
-    def listen(self) -> None:
-        self.port = reactor.listenTCP(0, self, interface="127.0.0.1")
-        self.url = f"http://127.0.0.1:{self.port.getHost().port}"
+    def listen(self, tls: Any = None) -> None:
+        if tls is None:
+            self.port = reactor.listenTCP(0, self, interface="127.0.0.1")
+        else:
+            self.port = reactor.listenSSL(0, self, tls, interface="127.0.0.1")
+        scheme = "http" if tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self.port.getHost().port}"
 
     async def close(self) -> None:
         for timer in self.timers:

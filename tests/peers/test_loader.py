@@ -543,7 +543,7 @@ async def test_stopping_ends_loads_and_keeps_what_came(node: Node) -> None:
 
 @pytest.mark.parametrize(
     "behaviour",
-    [hostile.silent, hostile.half_a_head, hostile.endless_head, hostile.drips(DATA)],
+    [hostile.silent, hostile.half_a_head, hostile.drips(DATA)],
 )
 @pytest_twisted.ensureDeferred
 async def test_stopping_does_not_wait_for_a_peer(

@@ -1,0 +1,182 @@
+"""Connections to peers: how they are opened and watched, and that they get closed.
+
+Rules of this file: a connection that is given up is aborted, since TLS would
+otherwise wait for the peer to agree to the close; a head has at most
+``head_bytes`` bytes, any number of 1xx before it included, where Twisted's
+client knows no bound; and after :meth:`Connections.close` the reactor has let
+go of all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import (
+    IAddress,
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+    ITransport,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import URI, BrowserLikePolicyForHTTPS, HTTPConnectionPool
+from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
+from zope.interface import directlyProvides, implementer, providedBy
+
+from dtfc.peers.body import PeerLimits
+
+READ_SIZE = 128 * 1024
+"""Bytes read from a socket at once: fewer, larger pieces for the loop."""
+
+IDLE_SECONDS = 60
+"""An unused connection to a peer is closed after so long."""
+
+MOST_KEPT = 4
+"""Unused connections kept to one peer."""
+
+
+class _Guard(Protocol):
+    """Stands between a connection and Twisted's client: protocol of one, transport of the other.
+
+    Counts the head: it begins with the request and is over when the client
+    stops reading to wait for whoever takes the body. ``stopProducing``, which a
+    body can reach, aborts.
+    """
+
+    transport: Any
+
+    def __init__(self, inner: IProtocol, connections: Connections) -> None:
+        self.inner = inner
+        self._connections = connections
+        self._head: int | None = None
+
+    # As a protocol.
+
+    def connectionMade(self) -> None:  # noqa: N802 - Twisted's name
+        if hasattr(self.transport, "bufferSize"):
+            self.transport.bufferSize = READ_SIZE
+        self._connections.opened(self)
+        directlyProvides(self, providedBy(self.transport))
+        self.inner.makeConnection(cast("ITransport", self))
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
+        if self._head is not None:
+            self._head += len(data)
+        self.inner.dataReceived(data)
+        if self._head is not None and self._head > self._connections.limits.head_bytes:
+            self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802 - Twisted's name
+        self._connections.closed(self)
+        self.inner.connectionLost(reason)
+
+    # As a transport.
+
+    def write(self, data: bytes) -> None:
+        self._head = 0
+        self.transport.write(data)
+
+    def writeSequence(self, data: Sequence[bytes]) -> None:  # noqa: N802 - Twisted's name
+        self._head = 0
+        self.transport.writeSequence(data)
+
+    def pauseProducing(self) -> None:  # noqa: N802 - Twisted's name
+        self._head = None
+        self.transport.pauseProducing()
+
+    def stopProducing(self) -> None:  # noqa: N802 - Twisted's name
+        self.transport.abortConnection()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
+
+
+@implementer(IProtocolFactory)
+class _GuardFactory(Factory):
+    noisy = False
+
+    def __init__(self, wrapped: IProtocolFactory, connections: Connections) -> None:
+        self._wrapped = wrapped
+        self._connections = connections
+
+    def buildProtocol(self, addr: IAddress | None) -> _Guard | None:  # noqa: N802 - Twisted's name
+        inner = self._wrapped.buildProtocol(cast("IAddress", addr))
+        return None if inner is None else _Guard(inner, self._connections)
+
+
+@implementer(IStreamClientEndpoint)
+class _GuardedEndpoint:
+    def __init__(self, endpoint: IStreamClientEndpoint, connections: Connections) -> None:
+        self._endpoint = endpoint
+        self._connections = connections
+
+    def __repr__(self) -> str:
+        return f"<guarded {self._endpoint!r}>"
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803 - Twisted's name
+        factory = _GuardFactory(protocolFactory, self._connections)
+        connected: Deferred[Any] = self._endpoint.connect(factory)
+        return connected.addCallback(lambda guard: guard.inner)
+
+
+@implementer(IAgentEndpointFactory)
+class Connections:
+    """Every connection to a peer: how they are opened, and that they get closed.
+
+    Args:
+        reactor: connects.
+        limits: for connecting, and for heads.
+        https_policy: whose certificates to believe; the platform's, if None.
+    """
+
+    def __init__(
+        self, reactor: Any, limits: PeerLimits, https_policy: IPolicyForHTTPS | None
+    ) -> None:
+        self.limits = limits
+        self.pool = HTTPConnectionPool(reactor)
+        self.pool.maxPersistentPerHost = MOST_KEPT
+        self.pool.cachedConnectionTimeout = IDLE_SECONDS
+        self._reactor = reactor
+        self._https_policy = https_policy
+        self._open: set[_Guard] = set()
+        self._none_left: Deferred[None] | None = None
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:  # noqa: N802 - Twisted's name
+        """Where to connect for a URL."""
+        endpoint: IStreamClientEndpoint = HostnameEndpoint(
+            self._reactor, uri.host.decode("ascii"), uri.port, timeout=self.limits.connect
+        )
+        if uri.scheme == b"https":
+            if self._https_policy is None:
+                # Loads the platform's certificates, so only when there is need.
+                self._https_policy = BrowserLikePolicyForHTTPS()
+            creator = self._https_policy.creatorForNetloc(uri.host, uri.port)
+            endpoint = wrapClientTLS(creator, endpoint)
+        return _GuardedEndpoint(endpoint, self)
+
+    def opened(self, guard: _Guard) -> None:
+        """A connection was made."""
+        self._open.add(guard)
+
+    def closed(self, guard: _Guard) -> None:
+        """A connection was lost."""
+        self._open.discard(guard)
+        if not self._open and self._none_left is not None:
+            none_left, self._none_left = self._none_left, None
+            none_left.callback(None)
+
+    async def close(self) -> None:
+        """Abort every connection; wait until the reactor has let go of all of them."""
+        if self._open:
+            # Fired when the last connection is lost.
+            none_left: Deferred[None] = Deferred()
+            self._none_left = none_left
+            for guard in list(self._open):
+                guard.stopProducing()
+            await none_left
+        # Last, because a response that ended just now has put its connection there.
+        await self.pool.closeCachedConnections()
