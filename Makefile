@@ -35,7 +35,7 @@ lint: $(VENV)/for-test
 	$(BIN)/lint-imports
 
 prove: $(VENV)/for-test
-	DTFC_HYPOTHESIS=big $(BIN)/python -m pytest -q $(ARGS)
+	DTFC_HYPOTHESIS=big $(BIN)/python -m pytest -q --ignore tests/live --ignore tests/process $(ARGS)
 
 bench: $(VENV)/for-test
 	@for script in bench/*.py; do \
