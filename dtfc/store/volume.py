@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,8 @@ from dtfc.store.layout import Layout
 FAILED_SYNCS_TOLERATED = 3
 
 _PREFIX = "dtfc-"
+# Nothing else is swept: the folder given with --temp may hold anybody's files.
+_TEMPORARY = re.compile(r"dtfc-[0-9a-f]{16}\Z")
 _MOST_BUFFERS = 1024  # IOV_MAX on Linux and the BSDs
 _INODES_KEPT = 256
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -249,7 +252,7 @@ class Volume:
         removed = 0
         for folder in {self.temp, self.own_temp}:
             with self.failing("list its temporary files"), os.scandir(folder) as entries:
-                litter = [entry.path for entry in entries if entry.name.startswith(_PREFIX)]
+                litter = [entry.path for entry in entries if _TEMPORARY.match(entry.name)]
             removed += sum(map(_remove_unheld, litter))
         return removed
 

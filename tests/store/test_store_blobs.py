@@ -228,7 +228,7 @@ def test_store_is_the_same_after_it_was_opened_again(tmp_path: Path, fan_out: in
 
 def test_opening_sweeps_the_crumbs_of_a_killed_process(tmp_path: Path) -> None:
     open_store(str(tmp_path)).close()
-    (tmp_path / ".dtfc" / "tmp" / "dtfc-0123").write_bytes(b"half a blo")
+    (tmp_path / ".dtfc" / "tmp" / "dtfc-0123456789abcdef").write_bytes(b"half a blo")
     store = open_store(str(tmp_path))
     assert os.listdir(store.layout.own("tmp")) == []
     store.close()

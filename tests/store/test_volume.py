@@ -119,7 +119,7 @@ def test_without_anonymous_files_a_named_one_serves(layout: Layout, disk: Failin
 
 
 def test_sweep_removes_what_nobody_holds(layout: Layout, volume: Volume) -> None:
-    Path(layout.own("tmp"), "dtfc-left-by-a-killed-process").write_text("x")
+    Path(layout.own("tmp"), "dtfc-0123456789abcdef").write_text("x")
     assert volume.sweep() == 1
     assert own_temp(layout) == []
 
@@ -132,8 +132,9 @@ def test_sweep_leaves_what_is_held(layout: Layout) -> None:
     scratch.drop()
 
 
-def test_sweep_leaves_what_is_not_ours(layout: Layout, volume: Volume) -> None:
-    Path(layout.own("tmp"), "notes.txt").write_text("x")
+@pytest.mark.parametrize("name", ["notes.txt", "dtfc-backup.tar", "dtfc-0123456789abcdef.bak"])
+def test_sweep_leaves_what_is_not_ours(layout: Layout, volume: Volume, name: str) -> None:
+    Path(layout.own("tmp"), name).write_text("x")
     assert volume.sweep() == 0
 
 
