@@ -21,7 +21,7 @@ def loaded(tmp_path: Path, content: str = "", **flags: object) -> Loaded:
     file = tmp_path / "dtfc.toml"
     file.write_text(content)
     given = {name.replace("_", "-"): value for name, value in flags.items()}
-    return load({"config": str(file), **given}, HOME, "/work")
+    return load({"config": str(file), **given}, HOME, "/here")
 
 
 def problems(tmp_path: Path, content: str = "", **flags: object) -> list[str]:
@@ -33,7 +33,7 @@ def problems(tmp_path: Path, content: str = "", **flags: object) -> list[str]:
 
 
 def test_nothing_given_is_every_default() -> None:
-    assert load({}, HOME, "/work").settings == Settings(basedir="/home/me/.local/share/dtfc")
+    assert load({}, HOME, "/here").settings == Settings(basedir="/home/me/.local/share/dtfc")
 
 
 def test_a_flag_goes_before_the_file(tmp_path: Path) -> None:
@@ -61,17 +61,17 @@ def test_a_reloaded_file_names_where_each_value_stands(tmp_path: Path) -> None:
     ],
 )
 def test_the_basedir_that_the_environment_gives(environment: dict[str, str], basedir: str) -> None:
-    assert load({}, environment, "/work").settings.basedir == basedir
+    assert load({}, environment, "/here").settings.basedir == basedir
 
 
 @pytest.mark.parametrize("environment", [{}, {"HOME": "relative"}, {"STATE_DIRECTORY": "x"}])
 def test_an_environment_that_gives_no_basedir(environment: dict[str, str]) -> None:
     with pytest.raises(BadSettings, match="--basedir: must be given"):
-        load({}, environment, "/work")
+        load({}, environment, "/here")
 
 
 def test_a_path_in_a_flag_is_relative_to_the_current_folder() -> None:
-    assert load({"basedir": "store"}, HOME, "/work").settings.basedir == "/work/store"
+    assert load({"basedir": "store"}, HOME, "/here").settings.basedir == "/here/store"
 
 
 def test_a_path_in_the_file_is_relative_to_the_file(tmp_path: Path) -> None:
@@ -83,19 +83,19 @@ def test_a_tilde_is_home(tmp_path: Path) -> None:
 
 
 def test_a_prefix_keeps_its_last_slash() -> None:
-    assert load({"deny": "deny/"}, HOME, "/work").settings.deny == "/work/deny/"
+    assert load({"deny": "deny/"}, HOME, "/here").settings.deny == "/here/deny/"
 
 
 def test_standard_output_is_no_path() -> None:
-    assert load({"log": "-"}, HOME, "/work").settings.log == "-"
+    assert load({"log": "-"}, HOME, "/here").settings.log == "-"
 
 
 def test_listening_elsewhere_leaves_the_port_out() -> None:
-    assert load({"listen": ["unix:/run/x"]}, HOME, "/work").settings.port is None
+    assert load({"listen": ["unix:/run/x"]}, HOME, "/here").settings.port is None
 
 
 def test_listening_elsewhere_and_on_a_port_that_is_given() -> None:
-    settings = load({"listen": ["unix:/run/x"], "port": "80"}, HOME, "/work").settings
+    settings = load({"listen": ["unix:/run/x"], "port": "80"}, HOME, "/here").settings
     assert (settings.port, settings.listen) == (80, ("unix:/run/x",))
 
 
@@ -126,13 +126,13 @@ def test_a_file_that_is_no_toml_is_told_with_its_line(tmp_path: Path) -> None:
 
 def test_a_file_that_is_missing() -> None:
     with pytest.raises(BadSettings, match="--config: /nowhere/x: No such file or directory"):
-        load({"config": "/nowhere/x"}, HOME, "/work")
+        load({"config": "/nowhere/x"}, HOME, "/here")
 
 
 def test_a_file_that_is_not_text(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"\xff")
     with pytest.raises(BadSettings, match="is not UTF-8"):
-        load({"config": str(tmp_path / "x")}, HOME, "/work")
+        load({"config": str(tmp_path / "x")}, HOME, "/here")
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_value_of_the_wrong_kind(tmp_path: Path, line: str, reason: str) -> No
 )
 def test_settings_that_contradict_each_other(flags: dict[str, object], reason: str) -> None:
     with pytest.raises(BadSettings, match=reason):
-        load(flags, HOME, "/work")
+        load(flags, HOME, "/here")
 
 
 def test_a_line_inside_a_text_is_not_taken_for_a_setting() -> None:
