@@ -3,7 +3,7 @@
 #   make run     the daemon on port 8080, store in var/   (ARGS="--port 9000" adds flags)
 #   make test    every test                               (ARGS="tests/store -k name" picks)
 #   make lint    ruff, mypy, import contracts
-#   make prove   the property tests again, with many more cases
+#   make prove   the long proofs, with figures (docs/proof.md)
 #   make bench   the measurements in bench/
 #   make docs    what is generated: the settings' reference and the sample configuration
 #   make clean   take all of it away, but not the store
@@ -35,7 +35,8 @@ lint: $(VENV)/for-test
 	$(BIN)/lint-imports
 
 prove: $(VENV)/for-test
-	DTFC_HYPOTHESIS=big $(BIN)/python -m pytest -q --ignore tests/live --ignore tests/process $(ARGS)
+	DTFC_PROVE_MIB=1024 $(BIN)/python -m pytest -q -s -m "prove or not prove" tests/live $(ARGS)
+	DTFC_HYPOTHESIS=big $(BIN)/python -m pytest -q --ignore=tests/live --ignore=tests/process $(ARGS)
 
 bench: $(VENV)/for-test
 	@for script in bench/*.py; do \

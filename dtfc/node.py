@@ -24,6 +24,7 @@ from dtfc.peers.body import PeerLimits
 from dtfc.peers.client import open_peer_http
 from dtfc.peers.loader import Loader
 from dtfc.peers.roster import Roster, RosterChange, RosterWatch
+from dtfc.peers.transfer import LoadLimits
 from dtfc.store.blobs import Store, open_store
 from dtfc.web.accesslog import FORMATS, Entry
 from dtfc.web.blobs import Blobs, Terms
@@ -111,7 +112,6 @@ class Node(MultiService):
         self._store = store
         if store.temp_refused:
             self._log.warn("--temp is not used: {reason}", reason=store.temp_refused)
-        self._disk.start()
         self._peers_changed(self._roster.reload())
         self._loader = Loader(
             store,
@@ -119,12 +119,13 @@ class Node(MultiService):
             self._roster,
             open_peer_http(self._reactor, peer_limits_of(settings)),
             self._reactor,
-            finish_load=settings.finish_load,
-            remember_absent=settings.absent_ttl,
+            limits=load_limits_of(settings),
         )
         self._blobs = Blobs(store, self._disk, self._loader, self._gate, terms_of(settings))
         status = Status(store, self._disk, self._roster, self._gate, lambda: self.site.draining)
         self.site.resource = Routes(self._blobs, status).app.resource()
+        # From here on nothing can fail: the threads would keep the process alive.
+        self._disk.start()
         self._watch.startService()
         self._expiry.start(EXPIRY_PERIOD)
         if store.needs_reindex:
@@ -152,12 +153,16 @@ class Node(MultiService):
 
     def reload(self, settings: Settings) -> None:
         """Put new settings in force, and read the peer list again."""
+        # The one step that can refuse comes first.
+        self._roster.set_sources(settings.peerlist, me=settings.me, melist=settings.melist)
         self._gate.policy = policy_of(settings)
         self.site.limits = limits_of(settings)
         self.site.bounds = bounds_of(settings)
         self.settings = settings
         if self._blobs is not None:
             self._blobs.terms = terms_of(settings)
+        if self._loader is not None:
+            self._loader.set_limits(load_limits_of(settings), peer_limits_of(settings))
         self._disk.run(self._roster.read).addCallback(self._roster.apply).addCallbacks(
             self._peers_changed,
             lambda failure: self._log.failure("reading the peer list", failure),
@@ -248,6 +253,16 @@ def terms_of(settings: Settings) -> Terms:
         max_body=settings.max_body,
         max_age=int(settings.max_age),
         max_ranges=settings.max_ranges,
+    )
+
+
+def load_limits_of(settings: Settings) -> LoadLimits:
+    """Return how loads are bounded."""
+    return LoadLimits(
+        finish_load=settings.finish_load,
+        remember_absent=settings.absent_ttl,
+        most_remembered=settings.absent_max,
+        most_loads=settings.max_loads,
     )
 
 

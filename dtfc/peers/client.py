@@ -107,6 +107,12 @@ class PeerHTTP:
         self._asked: set[Deferred[Any]] = set()
         self._closed = False
 
+    def set_limits(self, limits: PeerLimits) -> None:
+        """Put other limits in force, for what is asked from now on."""
+        self._limits = limits
+        if self._connections is not None:
+            self._connections.limits = limits
+
     async def ask(
         self, method: Literal["GET", "HEAD"], peer: str, digest_hex: str, start: int = 0
     ) -> Reply:

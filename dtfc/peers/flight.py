@@ -149,7 +149,8 @@ class Flight:
             self.stop(Draining())
 
     def _worth_finishing(self) -> bool:
-        return bool(self.length) and self.ready >= self._around.finish_load * (self.length or 0)
+        length = self.length or 0
+        return length > 0 and self.ready >= self._around.limits.finish_load * length
 
     # Its life.
 
@@ -221,18 +222,29 @@ class Flight:
                 peers = self._register.peers_for(self.digest)
                 if not peers:
                     raise Absent(self.digest.hex)
+                await self._around.slots.take()
                 try:
-                    await self._lane.run(self._open)
-                except Busy:
-                    # By another process, whose lock ends with it, or by a flight
-                    # of ours that is just being given up.
-                    await deferLater(self._around.clock, step)
-                    step = min(2 * step, LONGEST_LOOK)
-                else:
-                    return await self._transfer(peers)
+                    if await self._opened():
+                        return await self._transfer(peers)
+                finally:
+                    self._around.slots.give_back()
+                await deferLater(self._around.clock, step)
+                step = min(2 * step, LONGEST_LOOK)
         finally:
             # Behind whatever step of the disk may still run.
             await self._lane.run(self._let_go)
+
+    async def _opened(self) -> bool:
+        """Open the partial; False while it is being loaded elsewhere.
+
+        That is by another process, whose lock ends with it, or by a flight of
+        ours that is just being given up.
+        """
+        try:
+            await self._lane.run(self._open)
+        except Busy:
+            return False
+        return True
 
     async def _transfer(self, peers: tuple[str, ...]) -> BlobInfo:
         partial = self._partial

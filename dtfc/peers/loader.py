@@ -16,18 +16,17 @@ from dtfc.digest import Digest
 from dtfc.disk import Disk
 from dtfc.errors import Absent, Draining, PeersUnreached
 from dtfc.http.ranges import Offer, judge_reply
+from dtfc.peers.body import PeerLimits
 from dtfc.peers.client import PeerHTTP
 from dtfc.peers.disposition import file_name
 from dtfc.peers.failure import PeerFailure
 from dtfc.peers.flight import Flight
 from dtfc.peers.pull import DEFAULT_RETRY_AFTER, LONGEST_RETRY_AFTER
 from dtfc.peers.roster import Roster
-from dtfc.peers.transfer import Counters, Surroundings
+from dtfc.peers.slots import Slots
+from dtfc.peers.transfer import Counters, LoadLimits, Surroundings
 from dtfc.store.blobs import Store
 from dtfc.store.facts import BlobInfo
-
-MOST_REMEMBERED = 10_000
-"""Digests that nobody had, remembered at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +142,7 @@ class Loader:
         roster: whom to ask.
         http: asks them; closed by :meth:`stop`.
         clock: measures time.
-        finish_load: the share of a blob, 0 to 1, from which on its load is
-            finished although nobody waits for it any more (``--finish-load``).
-        remember_absent: seconds for which nobody is asked again for a blob that
-            nobody had; 0 to ask each time.
+        limits: of loads; :meth:`set_limits` replaces them.
     """
 
     def __init__(
@@ -157,17 +153,23 @@ class Loader:
         http: PeerHTTP,
         clock: IReactorTime,
         *,
-        finish_load: float = 0.5,
-        remember_absent: float = 2.0,
+        limits: LoadLimits | None = None,
     ) -> None:
         self.counters = Counters()
-        self._around = Surroundings(store, disk, http, clock, self.counters, finish_load)
+        limits = limits or LoadLimits()
+        slots = Slots(limits.most_loads)
+        self._around = Surroundings(store, disk, http, clock, self.counters, limits, slots)
         self._roster = roster
-        self._remember_absent = remember_absent
         self._flights: dict[Digest, Flight] = {}
         self._in_the_air: set[Flight] = set()
         self._nobody_had: dict[Digest, tuple[float, int]] = {}
         self._stopped = False
+
+    def set_limits(self, limits: LoadLimits, peers: PeerLimits) -> None:
+        """Put other limits in force, for what begins from now on."""
+        self._around.limits = limits
+        self._around.slots.most = limits.most_loads
+        self._around.http.set_limits(peers)
 
     def ensure(self, digest: Digest) -> Load:
         """Bring a blob here, or join in if that is being done.
@@ -259,13 +261,14 @@ class Loader:
     def nobody_has(self, digest: Digest, asked: tuple[str, ...]) -> None:
         """Every one of these said that it does not have it."""
         in_force = tuple(peer.url for peer in self._roster.current())
-        if self._remember_absent <= 0 or not asked or asked != in_force:
+        limits = self._around.limits
+        if limits.remember_absent <= 0 or not asked or asked != in_force:
             return
         self._nobody_had.pop(digest, None)
-        while len(self._nobody_had) >= MOST_REMEMBERED:
+        while len(self._nobody_had) >= limits.most_remembered:
             # The oldest: a dict keeps the order of insertion.
             del self._nobody_had[next(iter(self._nobody_had))]
-        until = self._around.clock.seconds() + self._remember_absent
+        until = self._around.clock.seconds() + limits.remember_absent
         self._nobody_had[digest] = (until, self._roster.generation)
 
     def landed(self, flight: Flight) -> None:

@@ -77,8 +77,8 @@ class Roster:
     def __init__(
         self, path: str | None, *, me: str | None = None, melist: str | None = None
     ) -> None:
-        self._path = path
-        self._melist = melist if me is None else None
+        self._path: str | None = None
+        self._melist: str | None = None
         self._own: frozenset[str] = frozenset()
         self._listed: tuple[Peer, ...] = ()
         self._peers: tuple[Peer, ...] = ()
@@ -87,11 +87,29 @@ class Roster:
         """Grows each time the peers in force change."""
         self.last_change = RosterChange((), (), (), (), ())
         """What the last reading led to, for status pages."""
+        self.set_sources(path, me=me, melist=melist)
+
+    def set_sources(
+        self, path: str | None, *, me: str | None = None, melist: str | None = None
+    ) -> None:
+        """Read from other files from the next reading on; arguments as of the class.
+
+        Raises:
+            BadSetting: ``me`` is no address; nothing has changed then.
+        """
+        own = self._own
         if me is not None:
             try:
-                self._own = own_urls(me)
+                own = own_urls(me)
             except ValueError as error:
                 raise BadSetting("me", str(error)) from error
+        elif melist is None:
+            own = frozenset()
+        self._own = own
+        self._path = path
+        self._melist = melist if me is None else None
+        if path is None:
+            self._listed = ()
 
     def current(self) -> tuple[Peer, ...]:
         """The peers in force, in the order of the list, this node itself excluded."""

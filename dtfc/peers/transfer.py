@@ -24,6 +24,7 @@ from dtfc.peers.client import PeerHTTP, Reply
 from dtfc.peers.disposition import file_name
 from dtfc.peers.failure import PeerFailure, one_line
 from dtfc.peers.pull import Pull
+from dtfc.peers.slots import Slots
 from dtfc.peers.steps import (
     Action,
     Answered,
@@ -84,6 +85,26 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadLimits:
+    """How loads are bounded.
+
+    Args:
+        finish_load: the share of a blob, 0 to 1, from which on its load is
+            finished although nobody waits for it any more (``--finish-load``).
+        remember_absent: seconds for which nobody is asked again for a blob that
+            nobody had; 0 to ask each time (``--absent-ttl``).
+        most_remembered: blobs that nobody had, remembered at once; the oldest
+            are forgotten first (``--absent-max``).
+        most_loads: loads at once; further ones wait (``--max-loads``).
+    """
+
+    finish_load: float = 0.5
+    remember_absent: float = 2.0
+    most_remembered: int = 10_000
+    most_loads: int = 64
+
+
+@dataclass(slots=True)
 class Surroundings:
     """What every load of a process shares.
 
@@ -93,8 +114,8 @@ class Surroundings:
         http: asks peers.
         clock: measures time.
         counters: what is counted.
-        finish_load: the share of a blob, 0 to 1, from which on its load is
-            finished although nobody waits for it any more.
+        limits: replaced as a whole when the configuration is read again.
+        slots: places for loads.
     """
 
     store: Store
@@ -102,7 +123,8 @@ class Surroundings:
     http: PeerHTTP
     clock: IReactorTime
     counters: Counters
-    finish_load: float
+    limits: LoadLimits
+    slots: Slots
 
 
 class Transfer:

@@ -147,12 +147,13 @@ class Request(server.Request):
             self.channel.abort()
 
     def connectionLost(self, reason: Failure) -> None:  # noqa: N802 -- Twisted's name
-        """Fail the body, log what was sent, and tell who waits."""
-        self.body.fail_with(ConnectionGone())
+        """Log what was sent, tell who waits, fail the body."""
         if not self.startedWriting:
             self.code = CLIENT_LEFT
         self.site.log(self)
+        # First, because it marks the request: nobody answers into the void.
         server.Request.connectionLost(self, reason)
+        self.body.fail_with(ConnectionGone())
 
 
 def segments(path: bytes) -> list[bytes]:

@@ -18,6 +18,7 @@ from dtfc.peers.body import PeerLimits
 from dtfc.peers.client import open_peer_http
 from dtfc.peers.loader import Loader
 from dtfc.peers.roster import Roster
+from dtfc.peers.transfer import LoadLimits
 from dtfc.store.blobs import Store, open_store
 from tests.peers.hostile import Behaviour, HostilePeer
 
@@ -67,7 +68,7 @@ class Node:
             self.roster,
             open_peer_http(reactor, self.limits),
             settings.pop("clock", reactor),
-            **settings,
+            limits=LoadLimits(**settings),
         )
         self.loaders.append(loader)
         return loader

@@ -337,3 +337,42 @@ def test_stopping_the_watch_waits_for_a_look_in_progress(path: Path) -> None:
     assert not stopped.called
     slow.asked[0].callback(())
     assert stopped.called
+
+
+def test_other_sources_are_read_from_the_next_reading_on(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text("http://a:1/\nhttp://b:1/\n")
+    second.write_text("http://b:1/\nhttp://c:1/\n")
+    roster = Roster(str(first), me="a:1")
+    roster.reload()
+
+    roster.set_sources(str(second), me="c:1")
+    before = [peer.url for peer in roster.current()]
+    roster.reload()
+
+    assert before == ["http://b:1"]
+    assert [peer.url for peer in roster.current()] == ["http://b:1"]
+
+
+def test_a_bad_me_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "peers"
+    path.write_text("http://a:1/\nhttp://b:1/\n")
+    roster = Roster(str(path), me="a:1")
+
+    with pytest.raises(BadSetting):
+        roster.set_sources(None, me="http://x:1/path")
+    roster.reload()
+
+    assert [peer.url for peer in roster.current()] == ["http://b:1"]
+
+
+def test_without_a_list_there_are_no_peers(tmp_path: Path) -> None:
+    path = tmp_path / "peers"
+    path.write_text("http://a:1/\n")
+    roster = Roster(str(path))
+    roster.reload()
+
+    roster.set_sources(None)
+    roster.reload()
+
+    assert roster.current() == ()
