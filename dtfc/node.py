@@ -28,6 +28,7 @@ from dtfc.peers.transfer import LoadLimits
 from dtfc.store.blobs import Store, open_store
 from dtfc.web.accesslog import FORMATS, Entry
 from dtfc.web.blobs import Blobs, Terms
+from dtfc.web.fastlane import FastLane, HotBlobs
 from dtfc.web.gate import Gate
 from dtfc.web.routes import Routes
 from dtfc.web.site import Bounds, Site
@@ -65,6 +66,7 @@ class Node(MultiService):
         self._reactor = reactor
         self._disk = DiskThreads(reactor, settings.disk_threads)
         self._gate = Gate(policy_of(settings))
+        self._hot = HotBlobs(settings.hot_blobs)
         self._roster = Roster(settings.peerlist, me=settings.me, melist=settings.melist)
         self._watch = RosterWatch(
             self._roster,
@@ -81,7 +83,14 @@ class Node(MultiService):
             access_log(write(entry))
 
         # Its resource is put in place when the store is open.
-        self.site = Site(Resource(), reactor, limits_of(settings), bounds_of(settings), note)
+        self.site = Site(
+            Resource(),
+            reactor,
+            limits_of(settings),
+            bounds_of(settings),
+            access_log=note,
+            disk=self._disk,
+        )
         self._store: Store | None = None
         self._loader: Loader | None = None
         self._blobs: Blobs | None = None
@@ -121,7 +130,15 @@ class Node(MultiService):
             self._reactor,
             limits=load_limits_of(settings),
         )
-        self._blobs = Blobs(store, self._disk, self._loader, self._gate, terms_of(settings))
+        self._blobs = Blobs(
+            store,
+            self._disk,
+            self._loader,
+            self._gate,
+            terms=terms_of(settings),
+            hot=self._hot,
+        )
+        self._open_fast_lane()
         status = Status(store, self._disk, self._roster, self._gate, lambda: self.site.draining)
         self.site.resource = Routes(self._blobs, status).app.resource()
         # From here on nothing can fail: the threads would keep the process alive.
@@ -145,6 +162,7 @@ class Node(MultiService):
         await (self._watch.stopService() or succeed(None))
         if self._loader is not None:
             await self._loader.stop()
+        self._hot.clear()
         self._disk.stop()
         if self._store is not None:
             self._store.close()
@@ -161,11 +179,20 @@ class Node(MultiService):
         self.settings = settings
         if self._blobs is not None:
             self._blobs.terms = terms_of(settings)
+        self._hot.most = settings.hot_blobs
+        self._open_fast_lane()
         if self._loader is not None:
             self._loader.set_limits(load_limits_of(settings), peer_limits_of(settings))
         self._disk.run(self._roster.read).addCallback(self._roster.apply).addCallbacks(
             self._peers_changed,
             lambda failure: self._log.failure("reading the peer list", failure),
+        )
+
+    def _open_fast_lane(self) -> None:
+        """Begin it anew: what it remembers was made under other settings."""
+        self._hot.clear()
+        self.site.fast_lane = FastLane(
+            self._hot, self.site.limits, lambda: self._gate.admits_all(Verb.GET)
         )
 
     async def drain(self) -> None:

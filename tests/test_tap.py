@@ -45,6 +45,7 @@ NOTHING_GIVEN = {
     "max-connections": None,
     "max-connections-per-address": None,
     "header-timeout": None,
+    "hot-blobs": None,
     "idle-timeout": None,
     "body-rate": None,
     "body-grace": None,

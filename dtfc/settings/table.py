@@ -274,6 +274,14 @@ class Settings:
         "The most connections at once from one address; further ones are closed.",
         reloadable=True,
     )
+    hot_blobs: int = setting(
+        LIMITS,
+        "N",
+        values.integer(0, 100_000),
+        "128",
+        "The most blobs that are kept open to be answered for at once; two open files each.",
+        reloadable=True,
+    )
     header_timeout: float = setting(
         LIMITS,
         "TIME",

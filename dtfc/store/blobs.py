@@ -24,6 +24,7 @@ from dtfc.store.layout import Layout, is_shard, open_layout
 from dtfc.store.partials import Partial, Partials
 from dtfc.store.power import Running
 from dtfc.store.volume import Volume
+from dtfc.store.watched import WatchedBlob
 
 __all__ = [
     "DEFAULT_RESERVE",
@@ -258,6 +259,27 @@ class Store:
                 raise
             name = names[-1] if names else None
             return OpenBlob(BlobInfo(digest, facts.st_size, facts.st_mtime, name, names), fd)
+
+    def watch(self, digest: Digest) -> WatchedBlob | None:
+        """Open a blob together with its folder, to answer for it again and again.
+
+        Returns:
+            None while it has only just changed: a further change might not show.
+
+        Raises:
+            Absent, Denied, StoreFailure: as :meth:`open`.
+        """
+        with self._folder(digest, "watch a blob") as folder:
+            if folder is None:
+                raise Absent(digest.hex)
+            # Before anything is read: what changes later then shows.
+            seen = os.fstat(folder).st_ctime_ns
+            blob = self.open(digest)
+            watched = WatchedBlob(blob.info, blob.fd, os.dup(folder), seen)
+            if watched.settled() and watched.unchanged():
+                return watched
+            watched.close()
+            return None
 
     def holds(self, digest: Digest) -> bool:
         """Tell whether a blob is here and may be read.

@@ -63,6 +63,11 @@ def as_json(entry: Entry) -> str:
     )
 
 
+def host_of(address: object) -> str:
+    """Return the host part of a Twisted address, as logs show it."""
+    return str(getattr(address, "host", None) or "unix")
+
+
 FORMATS = {"combined": combined, "json": as_json}
 
 

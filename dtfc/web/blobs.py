@@ -8,14 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from twisted.internet.defer import Deferred, succeed
-from twisted.web.http import datetimeToString
-
 from dtfc.access.decisions import Verb
 from dtfc.digest import Digest
 from dtfc.disk import Disk, Lane
 from dtfc.errors import Absent, BadInput, DtfcError, WrongDigest
-from dtfc.http.digests import legacy_digest, parse_digest_field, parse_legacy_digest, repr_digest
+from dtfc.http.digests import parse_digest_field, parse_legacy_digest, repr_digest
 from dtfc.http.preconditions import Representation, precondition_for_write
 from dtfc.http.problems import (
     length_required,
@@ -27,10 +24,12 @@ from dtfc.http.problems import (
 )
 from dtfc.http.ranges import Plan, plan
 from dtfc.media_types import content_type, is_safe_inline
-from dtfc.names import check_name, content_disposition
+from dtfc.names import check_name
+from dtfc.web.fastlane import HotBlob, HotBlobs
+from dtfc.web.fields import content_fields, validator_fields
 from dtfc.web.forms import boundary_of, store_files
 from dtfc.web.ingest import Ingest
-from dtfc.web.transmit import send
+from dtfc.web.transmit import FileSource, send
 
 if TYPE_CHECKING:
     from dtfc.peers.loader import Loader
@@ -57,22 +56,6 @@ class Terms:
     max_body: int | None = None
     max_age: int = 31536000
     max_ranges: int = 16
-
-
-@dataclass(frozen=True, slots=True)
-class StoredBlob:
-    """A blob in the store, as something that can be sent."""
-
-    blob: OpenBlob
-
-    @property
-    def fd(self) -> int:
-        """The open file."""
-        return self.blob.fd
-
-    def available(self, start: int) -> Deferred[int]:
-        """All of it is here."""
-        return succeed(self.blob.length - start)
 
 
 class Holding:
@@ -114,14 +97,25 @@ class Blobs:
         loader: gets from the peers what is not here.
         gate: who may do what.
         terms: replaced as a whole when the configuration is read again.
+        hot: where blobs asked for are kept open.
     """
 
-    def __init__(self, store: Store, disk: Disk, loader: Loader, gate: Gate, terms: Terms) -> None:
+    def __init__(
+        self,
+        store: Store,
+        disk: Disk,
+        loader: Loader,
+        gate: Gate,
+        *,
+        terms: Terms,
+        hot: HotBlobs,
+    ) -> None:
         self._store = store
         self._disk = disk
         self._loader = loader
         self._gate = gate
         self.terms = terms
+        self._hot = hot
 
     # -- reading ------------------------------------------------------------
 
@@ -145,10 +139,23 @@ class Blobs:
             info = blob.info
             planned = self._plan(request, digest, info.length, int(info.stored_at), info.name)
             if planned is not None:
-                await send(request, holding.lane, StoredBlob(blob), planned.parts)
+                await send(request, holding.lane, FileSource(blob.fd, blob.length), planned.parts)
                 request.finish()
+                await self._keep_hot(request, digest)
         finally:
             holding.close()
+
+    async def _keep_hot(self, request: Request, digest: Digest) -> None:
+        """Keep a blob open whose GET the fast lane could have answered."""
+        key = digest.hex.encode("ascii")
+        if request.method != b"GET" or request.head.query or self._hot.has(key):
+            return
+        try:
+            watched = await self._disk.run(self._store.watch, digest)
+        except DtfcError:
+            return  # it has gone meanwhile
+        if watched is not None:
+            self._hot.keep(HotBlob(watched, self.terms.max_age))
 
     async def _head_of_remote(self, request: Request, digest: Digest) -> None:
         """Answer HEAD from what a peer says: nobody asked for the bytes."""
@@ -169,7 +176,6 @@ class Blobs:
         name = request.query("name")
         name = check_name(name) if name is not None else stored_name
         kind = content_type(name)
-        inline = request.query("inline") == "1" and is_safe_inline(kind)
         planned = plan(
             request.method.decode("ascii"),
             request.field,
@@ -178,35 +184,23 @@ class Blobs:
             secrets.token_hex(16),
             most=self.terms.max_ranges,
         )
-        put = request.put
-        put("ETag", digest.etag)
-        put("Accept-Ranges", "bytes")
-        put("Cache-Control", f"public, max-age={self.terms.max_age}, immutable")
-        if stored_at is not None:
-            put("Last-Modified", datetimeToString(stored_at).decode("ascii"))
         if planned.status == 412:
             request.problem(precondition_failed())
             return None
         if planned.status == 416:
             request.problem(range_not_satisfiable(length))
             return None
+        fields = validator_fields(digest, stored_at, self.terms.max_age)
+        if planned.status != 304:
+            inline = request.query("inline") == "1" and is_safe_inline(kind)
+            fields += content_fields(digest, planned, name, inline=inline)
+        for field, value in fields:
+            request.put(field, value)
         request.setResponseCode(planned.status)
         if planned.status == 304:
-            # No more fields than these (RFC 9110 section 15.4.5).
             request.write(b"")
             request.finish()
             return None
-        put("Content-Type", kind)
-        for field, value in planned.fields:
-            put(field, value)
-        put("Content-Length", str(planned.length))
-        put("Repr-Digest", repr_digest(digest))
-        put("Digest", legacy_digest(digest))
-        if name is not None:
-            put("Content-Disposition", content_disposition(name, inline))
-        put("X-Content-Type-Options", "nosniff")
-        put("Content-Security-Policy", "sandbox; default-src 'none'")
-        put("Referrer-Policy", "no-referrer")
         return planned
 
     async def info(self, request: Request, digest: Digest) -> None:

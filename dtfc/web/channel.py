@@ -26,16 +26,24 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
 
+from dtfc.disk import Lane
 from dtfc.errors import Stalled
 from dtfc.http.chunked import BadChunk, ChunkedDecoder
 from dtfc.http.heads import BadHead, HeadReader, Limits, RequestHead
 from dtfc.http.problems import Problem, problem_for
+from dtfc.http.ranges import Span
+from dtfc.web.accesslog import host_of
 from dtfc.web.body import RequestBody
+from dtfc.web.fastlane import ONE_WRITE, Hit, read_now
 from dtfc.web.request import CLIENT_LEFT, SERVER, Request
+from dtfc.web.transmit import FileSource, Shrunk, can_send_files, send_from_file
 
 if TYPE_CHECKING:
     from dtfc.web.site import Bounds, Site
@@ -43,6 +51,16 @@ if TYPE_CHECKING:
 #: Bytes read at once while a large body comes in: fewer turns of the loop for
 #: each MiB (Twisted's default is 64 KiB).
 UPLOAD_READ_SIZE = 256 * 1024
+
+
+_log = Logger()
+
+# Filled and sent within one turn of the loop, so one is enough for all.
+_scratch = bytearray(ONE_WRITE)
+
+
+def _nothing() -> None:
+    """Wait one's turn on a lane."""
 
 
 class Phase(enum.Enum):
@@ -60,6 +78,7 @@ class Channel(http.HTTPChannel):
     site: Site
     transport: Any
     body: RequestBody | None = None
+    address = ""
 
     def __init__(self, limits: Limits) -> None:
         http.HTTPChannel.__init__(self)
@@ -69,6 +88,7 @@ class Channel(http.HTTPChannel):
         self._ahead: list[bytes] = []
         self._ahead_bytes = 0
         self._reading = True
+        self._direct = False
         self._advancing = False
         self._continue_due = False
         self._since = 0.0
@@ -87,6 +107,8 @@ class Channel(http.HTTPChannel):
         self._networkProducer = self.transport
         self.transport.registerProducer(self, True)
         self._since = self._out_since = self.site.clock.seconds()
+        self._direct = can_send_files(self.transport)
+        self.address = host_of(self.transport.getPeer())
         self.site.welcome(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802 -- Twisted's name
@@ -108,6 +130,8 @@ class Channel(http.HTTPChannel):
         """Take bytes from the socket."""
         if self._phase is Phase.HEAD:
             if not self._reader.started:
+                if self._direct and self._answer_hot(data):
+                    return
                 self._since = self.site.clock.seconds()
             self._reader.feed(data)
             self._advance()
@@ -188,6 +212,62 @@ class Channel(http.HTTPChannel):
         self.site.log_refused(self, problem.status)
         self.transport.write(_raw_answer(problem, self.site.http_date()))
         self._linger()
+
+    # -- the fast lane ------------------------------------------------------
+
+    def _answer_hot(self, data: bytes) -> bool:
+        """Answer a plain GET of a hot blob; False if the tree has to."""
+        lane = self.site.fast_lane
+        transport = self.transport
+        if lane is None or self.site.draining or transport.unsent:
+            return False
+        hit = lane.match(data)
+        if hit is None:
+            return False
+        blob, span = hit.blob, hit.span
+        date = self.site.http_date()
+        if span is None:
+            status, span, head = 200, Span(0, blob.length), blob.whole_head(date)
+        else:
+            status, head = 206, blob.part_head(date, span)
+        if span.length > ONE_WRITE:
+            self._phase = Phase.ANSWER
+            blob.hold()
+            transport.write(head)
+            sending = Deferred.fromCoroutine(self._send_hot(hit, status, span))
+            sending.addErrback(self._hot_failed)
+            return True
+        body = memoryview(_scratch)[: span.length]
+        if not read_now(blob.watched.fd, body, span.start):
+            return False
+        transport.write_now(head, body)
+        self._since = self.site.clock.seconds()
+        self.site.log_hit(self, hit, status, span.length)
+        return True
+
+    async def _send_hot(self, hit: Hit, status: int, span: Span) -> None:
+        """Send a large part of a hot blob, then go on to the next request."""
+        began = self.site.clock.seconds()
+        source = FileSource(hit.blob.watched.fd, hit.blob.length)
+        lane = Lane(self.site.disk)
+        sent = 0
+        try:
+            async for count in send_from_file(self.transport, lane, source, span):
+                sent += count
+        finally:
+            # Behind the last read, should one be under way.
+            lane.run(_nothing).addBoth(lambda _none: hit.blob.release())
+            self.site.log_hit(self, hit, status, sent, began)
+        self._since = self.site.clock.seconds()
+        self._next_request()
+
+    def _hot_failed(self, failure: Failure) -> None:
+        if failure.check(Shrunk):
+            _log.error("a blob's file is shorter than it was: {why}", why=failure.getErrorMessage())
+            self.abort()
+        elif not failure.check(ConnectionLost, ConnectionDone, ConnectionAborted):
+            _log.failure("sending a hot blob failed", failure)
+            self.abort()
 
     # -- bodies -------------------------------------------------------------
 

@@ -32,6 +32,13 @@ class Gate:
         """
         check(self.policy, caller_of(request), verb, os.path.exists)
 
+    def admits_all(self, verb: Verb) -> bool:
+        """Whether anybody at all may do this, at this moment."""
+        policy = self.policy
+        if policy.deny_prefix and os.path.exists(policy.deny_prefix + verb.value):
+            return False
+        return verb in policy.anonymous
+
 
 def caller_of(request: Request) -> Caller:
     """Say where a request comes from."""

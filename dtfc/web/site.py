@@ -13,9 +13,11 @@ from twisted.internet.task import LoopingCall
 from twisted.web import http, server
 from twisted.web.resource import IResource
 
+from dtfc.disk import Disk
 from dtfc.http.heads import Limits
-from dtfc.web.accesslog import Entry
+from dtfc.web.accesslog import Entry, host_of
 from dtfc.web.channel import Channel
+from dtfc.web.fastlane import FastLane, Hit
 from dtfc.web.request import Request
 
 
@@ -58,6 +60,7 @@ class Site(server.Site):
         limits: of a request's head.
         bounds: of a client and of all together.
         access_log: takes what is to be said of each request.
+        disk: where blocking work runs.
     """
 
     noisy = False
@@ -68,7 +71,9 @@ class Site(server.Site):
         clock: IReactorTime,
         limits: Limits,
         bounds: Bounds,
+        *,
         access_log: Callable[[Entry], object],
+        disk: Disk,
     ) -> None:
         server.Site.__init__(
             self, resource, requestFactory=Request, parsePOSTFormSubmission=False, reactor=clock
@@ -78,6 +83,8 @@ class Site(server.Site):
         self.bounds = bounds
         self.channels: set[Channel] = set()
         self.draining = False
+        self.disk = disk
+        self.fast_lane: FastLane | None = None
         self._access_log = access_log
         self._date = (0, b"")
         self._sweep = LoopingCall(self._check_all)
@@ -108,7 +115,7 @@ class Site(server.Site):
     def welcome(self, channel: Channel) -> None:
         """Note a connection; when there are too many, accept no more for now."""
         self.channels.add(channel)
-        self._per_address[host_of(channel.transport.getPeer())] += 1
+        self._per_address[channel.address] += 1
         if len(self.channels) >= self.bounds.connections and not self._full:
             self._full = True
             for port in self._ports:
@@ -119,7 +126,7 @@ class Site(server.Site):
         if channel not in self.channels:
             return
         self.channels.discard(channel)
-        host = host_of(channel.transport.getPeer())
+        host = channel.address
         self._per_address[host] -= 1
         if not self._per_address[host]:
             del self._per_address[host]
@@ -187,23 +194,36 @@ class Site(server.Site):
             request.logged = True
             self._access_log(entry_of(request, self.clock.seconds()))
 
+    def log_hit(
+        self, channel: Channel, hit: Hit, status: int, sent: int, began: float | None = None
+    ) -> None:
+        """Write the line of a request that the fast lane answered."""
+        now = self.clock.seconds()
+        self._access_log(
+            Entry(
+                now,
+                channel.address,
+                hit.line.decode("ascii"),
+                status,
+                sent,
+                0.0 if began is None else now - began,
+                hit.tail.referrer,
+                hit.tail.agent,
+            )
+        )
+
     def log_refused(self, channel: Channel, status: int) -> None:
         """Write a line for what never became a request, or was cut off (status 499)."""
         self._access_log(
             Entry(
                 at=self.clock.seconds(),
-                address=host_of(channel.transport.getPeer()),
+                address=channel.address,
                 line="-",
                 status=status,
                 sent=0,
                 seconds=0.0,
             )
         )
-
-
-def host_of(address: object) -> str:
-    """Return the host part of a Twisted address."""
-    return str(getattr(address, "host", None) or "unix")
 
 
 def entry_of(request: Request, now: float) -> Entry:

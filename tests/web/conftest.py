@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from dtfc.disk import InlineDisk
 from dtfc.http.heads import Limits
 from dtfc.web.accesslog import Entry
 from dtfc.web.channel import Channel
@@ -73,7 +74,8 @@ class Wire:
             self.clock,
             Limits(),
             Bounds(**bounds),
-            self.log.append,
+            access_log=self.log.append,
+            disk=InlineDisk(),
         )
         self.site.startFactory()
         self.transport = Transport()

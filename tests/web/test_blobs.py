@@ -19,6 +19,7 @@ from dtfc.peers.loader import RemoteInfo
 from dtfc.peers.roster import Roster
 from dtfc.store.blobs import Store, open_store
 from dtfc.web.blobs import Blobs, Terms
+from dtfc.web.fastlane import HotBlobs
 from dtfc.web.gate import Gate
 from dtfc.web.routes import Routes
 from dtfc.web.status import Status
@@ -86,7 +87,14 @@ class Served:
         self.loader = NoPeers(self.store)
         self.gate = Gate(Policy(anonymous=frozenset(Verb)))
         disk = InlineDisk()
-        self.blobs = Blobs(self.store, disk, self.loader, self.gate, Terms())  # type: ignore[arg-type] # a stand-in
+        self.blobs = Blobs(
+            self.store,
+            disk,
+            self.loader,  # type: ignore[arg-type] # a stand-in
+            self.gate,
+            terms=Terms(),
+            hot=HotBlobs(0),
+        )
         status = Status(self.store, disk, Roster(None), self.gate, lambda: False)
         self._resource = Routes(self.blobs, status).app.resource()
         self._new_wire = new_wire

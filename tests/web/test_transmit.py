@@ -13,7 +13,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor as _reactor
 from twisted.internet import tcp
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
@@ -23,7 +23,7 @@ from dtfc.http.heads import Limits
 from dtfc.http.problems import problem_for
 from dtfc.http.ranges import Span
 from dtfc.web.site import Bounds, Site
-from dtfc.web.transmit import FileServer, Metered, Shrunk, send
+from dtfc.web.transmit import FileServer, FileSource, Metered, Shrunk, send
 
 reactor: Any = _reactor
 
@@ -32,15 +32,6 @@ SIZE = 5 * 1024 * 1024 + 12345
 
 class PlainServer(tcp.Server, Metered):
     """A connection that cannot send from a file, as with TLS."""
-
-
-class FileSource:
-    def __init__(self, fd: int, size: int) -> None:
-        self.fd = fd
-        self._size = size
-
-    def available(self, start: int) -> Deferred[int]:
-        return succeed(self._size - start)
 
 
 class Sending(Resource):
@@ -82,7 +73,14 @@ class Rig:
         self.disk = DiskThreads(reactor, 2)
         self.disk.start()
         self.resource = Sending(self.disk, FileSource(self.fd, SIZE))
-        self.site = Site(self.resource, reactor, Limits(), Bounds(), lambda _entry: None)
+        self.site = Site(
+            self.resource,
+            reactor,
+            Limits(),
+            Bounds(),
+            access_log=lambda _entry: None,
+            disk=self.disk,
+        )
         self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")
         self.port.transport = server
 

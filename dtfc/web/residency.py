@@ -1,0 +1,126 @@
+"""Whether bytes of a file are in the page cache, asked without waiting for the disk.
+
+sendfile(2) of a page that is not there stops the whole loop until the disk has
+it. So before each turn the kernel is asked, and what is not there is brought in
+by a disk thread first. Three ways, the best that works here:
+
+``cachestat``
+    Linux 6.5 and later: one call counts the pages of a range, 5 us a MiB.
+``RWF_NOWAIT``
+    Linux 4.14 and later: one byte of every 64 KiB is read, and a read that
+    would wait fails. Read-ahead brings in larger stretches than that.
+none
+    Other systems: everything counts as not there, so every turn goes through a
+    disk thread. Slower, and never a stall.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import sys
+import threading
+from collections.abc import Callable
+
+_CACHESTAT = 451  # the same number on every architecture that Linux runs on
+_STEP = 64 * 1024
+
+#: Bytes after a chunk that the kernel is asked to read ahead.
+AHEAD = 4 * 1024 * 1024
+
+Resident = Callable[[int, int, int], bool]
+
+
+class _Range(ctypes.Structure):
+    _fields_ = (("offset", ctypes.c_uint64), ("length", ctypes.c_uint64))
+
+
+class _Counts(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_uint64)
+        for name in ("cached", "dirty", "writeback", "evicted", "recently_evicted")
+    )
+
+
+def by_cachestat() -> Resident | None:
+    """Return a function that asks with cachestat; None where it does not work."""
+    if not sys.platform.startswith("linux"):
+        return None
+    syscall = ctypes.CDLL(None, use_errno=True).syscall
+    # Asked on the loop alone, so one of each is enough.
+    span, counts = _Range(), _Counts()
+    number, flags = ctypes.c_long(_CACHESTAT), ctypes.c_uint(0)
+    span_at, counts_at = ctypes.byref(span), ctypes.byref(counts)
+    page = mmap.PAGESIZE
+
+    def resident(fd: int, offset: int, count: int) -> bool:
+        span.offset, span.length = offset, count
+        if syscall(number, ctypes.c_int(fd), span_at, counts_at, flags) != 0:
+            return False
+        pages = (offset + count - 1) // page - offset // page + 1
+        return int(counts.cached) >= pages
+
+    span.offset, span.length = 0, page
+    fd = os.open(sys.executable, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        works = syscall(number, ctypes.c_int(fd), span_at, counts_at, flags) == 0
+    finally:
+        os.close(fd)
+    return resident if works else None
+
+
+def by_nowait() -> Resident | None:
+    """Return a function that asks with RWF_NOWAIT; None where there is none."""
+    flag = getattr(os, "RWF_NOWAIT", None)
+    if flag is None:
+        return None
+    byte = [bytearray(1)]
+
+    def resident(fd: int, offset: int, count: int) -> bool:
+        try:
+            for at in (*range(offset, offset + count, _STEP), offset + count - 1):
+                os.preadv(fd, byte, at, flag)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
+                return False
+            raise
+        return True
+
+    return resident
+
+
+def never(_fd: int, _offset: int, _count: int) -> bool:
+    """Say that nothing is there, where the kernel cannot be asked."""
+    return False
+
+
+def best() -> Resident:
+    """Return the best way of asking that works here."""
+    return by_cachestat() or by_nowait() or never
+
+
+_scratch = threading.local()
+
+
+def bring_in(fd: int, offset: int, count: int) -> None:
+    """Read a stretch into the page cache, and begin to read what follows (blocks).
+
+    Args:
+        fd: a regular file.
+        offset: the first byte.
+        count: how many bytes.
+    """
+    fadvise = getattr(os, "posix_fadvise", None)
+    if fadvise is not None:
+        fadvise(fd, offset, count + AHEAD, os.POSIX_FADV_WILLNEED)
+    block = getattr(_scratch, "block", None)
+    if block is None:
+        block = _scratch.block = bytearray(_STEP * 4)
+    end = offset + count
+    while offset < end:
+        got = os.preadv(fd, [memoryview(block)[: end - offset]], offset)
+        if not got:
+            return
+        offset += got

@@ -1,0 +1,373 @@
+"""The fast lane and the tree: two roads, one answer."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+
+from dtfc.access.decisions import Policy, Verb
+from dtfc.digest import Digest
+from dtfc.disk import DiskThreads
+from dtfc.http.heads import Limits
+from dtfc.http.ranges import Span
+from dtfc.peers.loader import Loader
+from dtfc.peers.roster import Roster
+from dtfc.store.blobs import open_store
+from dtfc.store.watched import SETTLED
+from dtfc.web.accesslog import Entry
+from dtfc.web.blobs import Blobs, Terms
+from dtfc.web.fastlane import FastLane, Hit, HotBlob, HotBlobs, Tails, _one_range
+from dtfc.web.gate import Gate
+from dtfc.web.routes import Routes
+from dtfc.web.site import Bounds, Site
+from dtfc.web.status import Status
+from dtfc.web.transmit import FileServer
+
+reactor: Any = _reactor
+
+CONTENT = random.Random(3).randbytes(200_000)
+DIGEST = Digest.of(CONTENT)
+EMPTY = Digest.of(b"")
+PERCENT = Digest.of(b"percent")
+
+
+class TwoRoads:
+    """One store behind two ports: one with a fast lane, one without."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = open_store(str(folder / "store"), fan_out=2)
+        for name, content in (("photo.jpg", CONTENT), ("empty", b""), ("100%s.txt", b"percent")):
+            intake = self.store.intake(None)
+            intake.write([content])
+            intake.commit(name)
+        time.sleep(SETTLED / 1e9 + 0.02)
+        self.disk = DiskThreads(reactor, 2)
+        self.disk.start()
+        self.gate = Gate(Policy(str(folder / "deny-"), frozenset(Verb)))
+        self.hot = HotBlobs(8)
+        self.hits: list[Hit] = []
+        self.log: list[Entry] = []
+        no_peers: Any = NoPeers()
+        self.blobs = Blobs(self.store, self.disk, no_peers, self.gate, terms=Terms(), hot=self.hot)
+        status = Status(self.store, self.disk, Roster(None), self.gate, lambda: False)
+        resource = Routes(self.blobs, status).app.resource()
+        self.sites = []
+        self.ports = []
+        for _ in range(2):
+            site = Site(
+                resource,
+                reactor,
+                Limits(),
+                Bounds(),
+                access_log=self.log.append,
+                disk=self.disk,
+            )
+            port = reactor.listenTCP(0, site, interface="127.0.0.1")
+            port.transport = FileServer
+            self.sites.append(site)
+            self.ports.append(port)
+        lane = FastLane(self.hot, Limits(), lambda: self.gate.admits_all(Verb.GET))
+        match = lane.match
+
+        def counted(data: bytes) -> Hit | None:
+            hit = match(data)
+            if hit is not None:
+                self.hits.append(hit)
+            return hit
+
+        lane.match = counted  # type: ignore[method-assign] # to see which road was taken
+        self.sites[0].fast_lane = lane
+
+    def connect(self, road: int) -> Connection:
+        return Connection(self.ports[road].getHost().port)
+
+    def warm(self, digest: Digest = DIGEST) -> None:
+        """Ask until the blob is hot (blocks; not on the loop)."""
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline and not self.hot.has(digest.hex.encode()):
+            with self.connect(1) as connection:
+                connection.ask(b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % digest.hex.encode())
+            time.sleep(0.01)
+
+    async def stop(self) -> None:
+        for port in self.ports:
+            await port.stopListening()
+        for site in self.sites:
+            site.abort()
+        pause: Deferred[None] = Deferred()
+        reactor.callLater(0.02, pause.callback, None)
+        await pause
+        self.hot.clear()
+        self.disk.stop()
+        self.store.close()
+
+
+class NoPeers(Loader):
+    def __init__(self) -> None:
+        pass
+
+
+class Connection:
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self._file = self._socket.makefile("rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._file.close()
+        self._socket.close()
+
+    def ask(self, head: bytes) -> bytes:
+        """Send a head, return the answer, with what differs each time made equal."""
+        self._socket.sendall(head)
+        answer = b""
+        length = 0
+        while True:
+            line = self._file.readline()
+            answer += line
+            if line.lower().startswith(b"content-length:"):
+                length = int(line.split(b":")[1])
+            if line in (b"\r\n", b""):
+                break
+        if not head.startswith(b"HEAD") and not answer.startswith(b"HTTP/1.1 304"):
+            answer += self._file.read(length)
+        answer = re.sub(rb"Date: [^\r]*", b"Date: -", answer)
+        boundary = re.search(rb"boundary=([0-9a-f]{32})", answer)
+        return answer.replace(boundary[1], b"B" * 32) if boundary else answer
+
+
+@pytest.fixture
+def roads(tmp_path: Path) -> Iterator[TwoRoads]:
+    roads = TwoRoads(tmp_path)
+    yield roads
+    pytest_twisted.blockon(Deferred.fromCoroutine(roads.stop()))
+
+
+FIELDS = [
+    b"User-Agent: curl/8",
+    b"user-agent: x\xffy",
+    b"Accept: */*",
+    b"Accept-Encoding: gzip",
+    b"Connection: keep-alive",
+    b"Connection: Keep-Alive, TE",
+    b'Referer: http://x/"',
+    b"Range: bytes=0-0",
+    b"Range: bytes=5-99",
+    b"Range: bytes=100000-199999",
+    b"Range: bytes=199999-",
+    b"Range: bytes=200000-",
+    b"Range: bytes=0-999999999999999999999",
+    b"Range: bytes=9-3",
+    b"Range: bytes=-5",
+    b"Range: bytes=0-9,100000-100009",
+    b"Range: bytes= 0-9",
+    b"Range: bytes=+0-9",
+    b"range: bytes=1-2",
+    b"Range: lines=1-2",
+    b"If-None-Match: *",
+    b'If-Range: "x"',
+    b"If-Match: *",
+    b"If-Modified-Since: Mon, 01 Jan 2035 00:00:00 GMT",
+    b"Cookie: AuthSession=x",
+    b"Cache-Control: no-cache",
+    b"Content-Length: 0",
+    b"X-Forwarded-For: 1.2.3.4",
+    b"Want-Digest: SHA-512;q=1",
+]
+PATHS = [b"", b"/nopeerload", b"?", b"?name=x.png", b"?name=x.png&inline=1", b"/info"]
+
+
+def some_head(source: random.Random) -> bytes:
+    method = source.choices([b"GET", b"HEAD"], [9, 1])[0]
+    digest = source.choices([DIGEST, EMPTY, PERCENT], [6, 1, 1])[0].hex.encode()
+    if source.random() < 0.05:
+        digest = digest.upper()
+    path = source.choices(PATHS, [12, 2, 1, 1, 1, 1])[0]
+    fields = [b"Host: localhost:80", *source.sample(FIELDS, source.randint(0, 4))]
+    if source.random() < 0.1:
+        source.shuffle(fields)
+    return b"\r\n".join([b"%b /%b%b HTTP/1.1" % (method, digest, path), *fields, b"", b""])
+
+
+@pytest_twisted.ensureDeferred
+async def test_both_roads_give_the_same_answer(roads: TwoRoads) -> None:
+    seed = int(os.environ.get("DTFC_SEED", time.time_ns() % 2**32))
+    print(f"seed {seed}")
+    source = random.Random(seed)
+    heads = [some_head(source) for _ in range(1500)]
+
+    def compare() -> list[tuple[bytes, bytes, bytes]]:
+        for digest in (DIGEST, EMPTY, PERCENT):
+            roads.warm(digest)
+        different = []
+        with roads.connect(0) as fast, roads.connect(1) as tree:
+            for head in heads:
+                answers = fast.ask(head), tree.ask(head)
+                if answers[0] != answers[1]:
+                    different.append((head, *answers))
+        return different
+
+    assert await deferToThread(compare) == []
+    assert len(roads.hits) > 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_both_roads_write_the_same_log(roads: TwoRoads) -> None:
+    head = b"GET /%b HTTP/1.1\r\nHost: a\r\nUser-Agent: u\r\nReferer: r\r\n\r\n" % (
+        DIGEST.hex.encode()
+    )
+
+    def ask() -> None:
+        roads.warm()
+        roads.log.clear()
+        for road in (0, 1):
+            with roads.connect(road) as connection:
+                connection.ask(head)
+
+    await deferToThread(ask)
+    pause: Deferred[None] = Deferred()
+    reactor.callLater(0.05, pause.callback, None)
+    await pause
+
+    facts = [(e.address, e.line, e.status, e.sent, e.referrer, e.agent) for e in roads.log]
+    assert len(facts) == 2
+    assert facts[0] == facts[1]
+    assert len(roads.hits) == 1
+
+
+CHANGES: dict[str, Callable[[TwoRoads], object]] = {
+    "a 404 marker": lambda roads: Path(roads.store.layout.marker(DIGEST, 404)).touch(),
+    "a 403 marker": lambda roads: Path(roads.store.layout.marker(DIGEST, 403)).touch(),
+    "a deletion": lambda roads: roads.store.delete(DIGEST),
+    "a deny file": lambda roads: Path(roads.gate.policy.deny_prefix + "get").touch(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest_twisted.ensureDeferred
+async def test_what_forbids_a_blob_is_seen_at_once(roads: TwoRoads, change: str) -> None:
+    head = b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % DIGEST.hex.encode()
+
+    def ask() -> tuple[bytes, bytes]:
+        roads.warm()
+        with roads.connect(0) as connection:
+            before = connection.ask(head)[:12]
+            CHANGES[change](roads)
+            return before, connection.ask(head)[:12]
+
+    before, after = await deferToThread(ask)
+    assert (before, len(roads.hits)) == (b"HTTP/1.1 200", 1)
+    assert after in (b"HTTP/1.1 403", b"HTTP/1.1 404")
+
+
+@pytest_twisted.ensureDeferred
+async def test_pipelined_hot_gets_are_all_answered(roads: TwoRoads) -> None:
+    head = b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % DIGEST.hex.encode()
+
+    def ask() -> list[bytes]:
+        roads.warm()
+        with roads.connect(0) as connection:
+            first = connection.ask(head * 3)
+            return [first, connection.ask(b""), connection.ask(b"")]
+
+    answers = await deferToThread(ask)
+    assert [answer.endswith(CONTENT) for answer in answers] == [True] * 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_leaves_lets_the_blob_go(roads: TwoRoads) -> None:
+    head = b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % DIGEST.hex.encode()
+
+    def leave() -> None:
+        roads.warm()
+        for _ in range(30):
+            with roads.connect(0) as connection:
+                connection._socket.sendall(head)
+
+    before = len(os.listdir("/proc/self/fd"))
+    await deferToThread(leave)
+    pause: Deferred[None] = Deferred()
+    reactor.callLater(0.2, pause.callback, None)
+    await pause
+    roads.hot.clear()
+
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [
+        (b"0-0", Span(0, 1)),
+        (b"3-", Span(3, 7)),
+        (b"3-99", Span(3, 7)),
+        (b"10-", None),
+        (b"5-4", None),
+        (b"-3", None),
+        (b"0-1,3-4", None),
+        (b"a-b", None),
+        (b"", None),
+        (b"0", None),
+        (b"\xb2-3", None),
+    ],
+)
+def test_one_range(text: bytes, span: Span | None) -> None:
+    assert _one_range(text, 10) == span
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b"Host: a\r\nCookie: x\r\n\r\n",
+        b"Host: a\r\n\r\nGET",
+        b"\r\n",
+        b"Host: a\r\nHost: b\r\n\r\n",
+        b"Host: a\r\nConnection: close\r\n\r\n",
+        b" folded\r\nHost: a\r\n\r\n",
+        b"Host: a\r\nRange: bytes=0-1\r\n\r\n",
+        b"Host: a\r\nContent-Length: 3\r\n\r\n",
+        b"Host: a\r\n" + b"Accept: x\r\n" * 100 + b"\r\n",
+    ],
+)
+def test_tails_that_are_not_plain(tail: bytes) -> None:
+    assert Tails(Limits()).look_up(tail) is None
+
+
+def test_what_is_remembered_of_tails_is_bounded() -> None:
+    tails = Tails(Limits())
+    for number in range(5000):
+        tails.look_up(b"Host: a\r\nUser-Agent: %d\r\n\r\n" % number)
+
+    assert len(tails._known) <= 1024
+
+
+def test_the_oldest_blob_makes_room(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path), fan_out=2)
+    digests = []
+    for content in (b"a", b"b", b"c"):
+        intake = store.intake(None)
+        intake.write([content])
+        digests.append(intake.commit(None).info.digest)
+    time.sleep(SETTLED / 1e9 + 0.02)
+    hot = HotBlobs(2)
+    for digest in digests:
+        watched = store.watch(digest)
+        assert watched is not None
+        hot.keep(HotBlob(watched, 1))
+
+    assert [hot.find(digest.hex.encode()) is not None for digest in digests] == [False, True, True]
+    hot.clear()
+    store.close()
