@@ -1,0 +1,1 @@
+"""What dtfc costs, measured beside what others cost, in the same run."""

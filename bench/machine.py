@@ -1,0 +1,55 @@
+"""The machine and the versions that a figure belongs to."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from bench.tools import CHECKOUT, Missing, program
+
+
+def facts() -> dict[str, str]:
+    """Return what a reader of the figures must know, in the order of reading."""
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": _commit(),
+        "cpu": _cpu(),
+        "cores": str(os.cpu_count()),
+        "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB",
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "twisted": version("Twisted"),
+        "nginx": _said("nginx", "-v"),
+        "openssl": _said("openssl", "version"),
+    }
+
+
+def _cpu() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            found = re.search(r"^model name\s*: (.*)$", file.read(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1] if found else platform.machine()
+
+
+def _said(name: str, flag: str) -> str:
+    try:
+        done = subprocess.run([program(name), flag], capture_output=True, text=True, check=False)
+    except Missing:
+        return "not installed"
+    found = re.search(r"\d+(\.\d+)+\w*", done.stdout + done.stderr)
+    return found[0] if found else "unknown"
+
+
+def _commit() -> str:
+    git = ["git", "-C", CHECKOUT, "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(git, capture_output=True, text=True, check=False)
+    except OSError:
+        return "unknown"
+    return done.stdout.strip() or "unknown"
