@@ -48,12 +48,22 @@ class BadSetting(DtfcError):
 
 
 class Absent(DtfcError):
-    """Nobody has the blob, or it was deleted here."""
+    """The blob is not here, was deleted here, or is nowhere.
 
-    def __init__(self, digest_hex: str, *, deleted: bool = False) -> None:
-        super().__init__(
-            "this blob was deleted here" if deleted else "no node that could be asked has this blob"
-        )
+    Args:
+        digest_hex: the blob.
+        deleted: a marker says so: no peer is asked.
+        everywhere: every peer was asked, and said no.
+    """
+
+    def __init__(self, digest_hex: str, *, deleted: bool = False, everywhere: bool = False) -> None:
+        if deleted:
+            message = "this blob was deleted here"
+        elif everywhere:
+            message = "this node does not have this blob, nor does any of its peers"
+        else:
+            message = "this node does not have this blob"
+        super().__init__(message)
         self.digest_hex = digest_hex
         self.deleted = deleted
 
@@ -81,6 +91,14 @@ class WrongDigest(DtfcError):
         self.algorithm = algorithm
         self.expected = expected
         self.actual = actual
+
+
+class Contradiction(DtfcError):
+    """The URL and the digest fields of a request promise different bytes."""
+
+    def __init__(self, algorithm: str, one: str, other: str) -> None:
+        super().__init__(f"the request promises two different {algorithm}: {one} and {other}")
+        self.algorithm = algorithm
 
 
 class WrongLength(DtfcError):

@@ -91,6 +91,7 @@ class Node(MultiService):
             access_log=note,
             disk=self._disk,
         )
+        self.site.trusted_proxies = settings.trusted_proxies
         self._store: Store | None = None
         self._loader: Loader | None = None
         self._blobs: Blobs | None = None
@@ -139,7 +140,7 @@ class Node(MultiService):
             hot=self._hot,
         )
         self._open_fast_lane()
-        status = Status(store, self._disk, self._roster, self._gate, lambda: self.site.draining)
+        status = Status(store, self._disk, self._roster, self._gate, lambda: self.site.leaving)
         self.site.resource = Routes(self._blobs, status).app.resource()
         # From here on nothing can fail: the threads would keep the process alive.
         self._disk.start()
@@ -179,6 +180,10 @@ class Node(MultiService):
         self.settings = settings
         if self._blobs is not None:
             self._blobs.terms = terms_of(settings)
+        self.site.trusted_proxies = settings.trusted_proxies
+        self._watch.set_period(settings.peerlist_poll)
+        if self._store is not None:
+            self._store.set_reserve(settings.reserve)
         self._hot.most = settings.hot_blobs
         self._open_fast_lane()
         if self._loader is not None:
@@ -194,6 +199,10 @@ class Node(MultiService):
         self.site.fast_lane = FastLane(
             self._hot, self.site.limits, lambda: self._gate.admits_all(Verb.GET)
         )
+
+    def announce_end(self) -> None:
+        """Say in /readyz that this node is about to drain."""
+        self.site.leaving = True
 
     async def drain(self) -> None:
         """Take nothing new and finish what is in flight."""
@@ -239,7 +248,7 @@ class Node(MultiService):
         self._log.info("the catalog is complete: {counts}", counts=counts)
 
     def _reindex_failed(self, failure: Failure) -> None:
-        self._log.failure("the catalog could not be made anew; reindex it by hand", failure)
+        self._log.failure("the catalog could not be made anew; 'dtfc reindex' tries again", failure)
 
 
 def policy_of(settings: Settings) -> Policy:

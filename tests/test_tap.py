@@ -56,6 +56,7 @@ NOTHING_GIVEN = {
     "check-config": 0,
     "log": None,
     "log-format": None,
+    "drain-notice": None,
     "drain-timeout": None,
     "uid": None,
     "gid": None,

@@ -26,6 +26,10 @@ class Verb(enum.Enum):
     DELETE = "delete"
 
 
+WRITES = frozenset({Verb.PUT, Verb.DELETE})
+"""What changes something, and so is not done for a page of another site."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Where a request comes from.
@@ -33,10 +37,12 @@ class Caller:
     Args:
         address: of the connection; None for a UNIX socket.
         forwarded: the X-Forwarded-For values, in order, if there are any.
+        foreign: a browser says that a page of another site makes this request.
     """
 
     address: str | None
     forwarded: tuple[str, ...] = ()
+    foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +60,37 @@ class Policy:
     trusted_proxies: tuple[Network, ...] = ()
 
 
+def client_of(caller: Caller, trusted: Sequence[Network]) -> str | None:
+    """Return the client's address, through the proxies whose word is believed.
+
+    That is the right-most address of the chain that is no proxy of ours; if all
+    are, the left-most.
+
+    Returns:
+        The connection's own address where nobody that is trusted says otherwise;
+        None for a UNIX socket.
+    """
+    if caller.address is None or not caller.forwarded or not _within(caller.address, trusted):
+        return caller.address
+    chain = [part.strip() for value in caller.forwarded for part in value.split(",")]
+    for address in reversed(chain):
+        if not _within(address, trusted):
+            break
+    return address
+
+
 def is_local(caller: Caller, trusted: Sequence[Network]) -> bool:
     """Whether a caller is a process on this machine.
 
     A connection from loopback that says it forwards for somebody else is that
-    somebody: a reverse proxy on this machine must not make the world local. The
-    address it names is believed only of a trusted proxy.
+    somebody: a reverse proxy on this machine must not make the world local. Who
+    that is, is believed only of a trusted proxy.
     """
-    if not caller.forwarded:
-        return caller.address is None or _is_loopback(caller.address)
-    if caller.address is not None and not _within(caller.address, trusted):
+    believed = caller.address is not None and _within(caller.address, trusted)
+    if caller.forwarded and not believed:
         return False
-    # The right-most address that is no proxy of ours is the client.
-    chain = [part.strip() for value in caller.forwarded for part in value.split(",")]
-    for address in reversed(chain):
-        if not _within(address, trusted):
-            return _is_loopback(address)
-    return False
+    client = client_of(caller, trusted)
+    return client is None or _is_loopback(client)
 
 
 def check(policy: Policy, caller: Caller, verb: Verb, exists: Callable[[str], bool]) -> None:
@@ -87,6 +107,8 @@ def check(policy: Policy, caller: Caller, verb: Verb, exists: Callable[[str], bo
     """
     if policy.deny_prefix and exists(policy.deny_prefix + verb.value):
         raise Denied(f"{verb.name} is switched off on this node by its operator (a deny file)")
+    if caller.foreign and verb in WRITES:
+        raise Denied("a page of another site may not change anything here")
     if verb in policy.anonymous or is_local(caller, policy.trusted_proxies):
         return
     raise Denied(

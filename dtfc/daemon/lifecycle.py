@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger, globalLogPublisher
 
 from dtfc.daemon.cannot_start import CannotStart
@@ -52,6 +52,9 @@ class Served(Protocol):
 
     def reload(self, settings: Settings) -> None:
         """Put new settings in force, all or (raising ``BadSetting``) nothing."""
+
+    def announce_end(self) -> None:
+        """Say in /readyz that it will take no new work soon."""
 
     async def drain(self) -> None:
         """Take no new work, and return when what is in flight is done."""
@@ -283,12 +286,15 @@ class Daemon(MultiService):
         status = self._node.status()
         self._log.info("draining for up to {timeout:g} s: {status}", timeout=timeout, status=status)
         self._notifier.stopping(f"draining; {status}")
-        # First the node, so that /readyz says no before connections are refused.
-        drained = Deferred.fromCoroutine(self._node.drain())
-        drained.addTimeout(timeout, self._reactor)
-        closed = self._listening.close()
+        notice = self._loaded.settings.drain_notice
         try:
-            await closed
+            if notice:
+                # Who asks /readyz hears of it while everything is still served.
+                self._node.announce_end()
+                await deferLater(self._reactor, notice)
+            drained = Deferred.fromCoroutine(self._node.drain())
+            drained.addTimeout(timeout, self._reactor)
+            await self._listening.close()
             await drained
         except DeferredTimeout:
             self._log.warn("not everything was done in {timeout:g} s", timeout=timeout)

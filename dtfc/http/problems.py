@@ -124,6 +124,9 @@ _TABLE: Mapping[type[Exception], _Row] = {
         "The bytes do not have the digest that was promised",
         {"algorithm": "algorithm", "expected": "expected", "actual": "actual"},
     ),
+    errors.Contradiction: _Row(
+        422, "The digests that were promised contradict each other", {"algorithm": "algorithm"}
+    ),
     # Never sent, since nobody is there to read it: the number is for the log,
     # where nginx has made it known.
     errors.ConnectionGone: _Row(499, "The client left"),

@@ -221,7 +221,7 @@ class Flight:
                     return here
                 peers = self._register.peers_for(self.digest)
                 if not peers:
-                    raise Absent(self.digest.hex)
+                    raise Absent(self.digest.hex, everywhere=True)
                 await self._around.slots.take()
                 try:
                     if await self._opened():

@@ -230,7 +230,7 @@ class Loader:
             retry_after = max(1, min(waits, default=DEFAULT_RETRY_AFTER))
             raise PeersUnreached(digest.hex, unreached, min(retry_after, LONGEST_RETRY_AFTER))
         self.nobody_has(digest, peers)
-        raise Absent(digest.hex)
+        raise Absent(digest.hex, everywhere=True)
 
     def stored(self, digest: Digest) -> None:
         """A blob came here on another way: what was known of its absence is out of date."""

@@ -255,6 +255,15 @@ class RosterWatch(Service):
             self._ticks.stop()
         return self._looking
 
+    def set_period(self, seconds: float) -> None:
+        """Look every so many seconds from now on."""
+        if seconds == self._seconds:
+            return
+        self._seconds = seconds
+        if self._ticks.running:
+            self._ticks.stop()
+            self._ticks.start(seconds, now=False)
+
     def _tick(self) -> Deferred[None]:
         # LoopingCall does not call again before this Deferred has fired.
         self._looking = Deferred.fromCoroutine(self._look())

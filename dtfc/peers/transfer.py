@@ -204,7 +204,7 @@ class Transfer:
                     raise self._no_room
                 raise PeersUnreached(self._digest.hex, reasons, retry_after)
             case Complete() | NobodyHasIt():
-                raise Absent(self._digest.hex)
+                raise Absent(self._digest.hex, everywhere=True)
 
     async def _perform(self, action: Action) -> None:
         match action:

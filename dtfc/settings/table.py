@@ -140,7 +140,7 @@ class Settings:
         "TIME",
         values.duration(),
         "10s",
-        "How long a peer may take to accept a connection, and then to send its first byte.",
+        "How long a peer may take to connect and to send the head of its answer.",
         reloadable=True,
     )
     peer_stall: float = setting(
@@ -148,7 +148,7 @@ class Settings:
         "TIME",
         values.duration(),
         "15s",
-        "How long a peer may send nothing, or less than --peer-rate, before the next is asked.",
+        "How long a peer may send nothing before the next is asked.",
         reloadable=True,
     )
     peer_rate: int = setting(
@@ -156,7 +156,7 @@ class Settings:
         "RATE",
         values.rate,
         "1KiB/s",
-        "The lowest rate at which a peer is worth waiting for.",
+        "The lowest rate, over 30 seconds, at which a peer is worth waiting for.",
         reloadable=True,
     )
     absent_ttl: float = setting(
@@ -368,6 +368,14 @@ class Settings:
         values.one_of("combined", "json"),
         "combined",
         "Form of the access log: combined (as Apache and nginx write it) or json.",
+    )
+    drain_notice: float = setting(
+        PROCESS,
+        "TIME",
+        values.duration(0),
+        "0s",
+        "How long /readyz says no, after the first SIGTERM, before connections are refused.",
+        reloadable=True,
     )
     drain_timeout: float = setting(
         PROCESS,

@@ -364,6 +364,10 @@ class Store:
 
     # -- the disk -----------------------------------------------------------
 
+    def set_reserve(self, reserve: int) -> None:
+        """Keep back so many bytes of the file system from now on."""
+        self._volume.reserve = reserve
+
     def space(self) -> Space:
         """Say how much room there is.
 

@@ -119,7 +119,7 @@ def open_layout(basedir: str, fan_out: int | None = None) -> Layout:
         raise BrokenStore(
             base,
             f"this store has fan-out {layout.fan_out}, not {fan_out}; "
-            "'dtfc relayout' converts it in place",
+            "leave the flag out, or use a new folder",
         )
     return layout
 

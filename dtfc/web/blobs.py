@@ -11,7 +11,7 @@ from urllib.parse import quote
 from dtfc.access.decisions import Verb
 from dtfc.digest import Digest
 from dtfc.disk import Disk, Lane
-from dtfc.errors import Absent, BadInput, DtfcError, WrongDigest
+from dtfc.errors import Absent, BadInput, Contradiction, DtfcError
 from dtfc.http.digests import parse_digest_field, parse_legacy_digest, repr_digest
 from dtfc.http.preconditions import Representation, precondition_for_write
 from dtfc.http.problems import (
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from dtfc.web.request import Request
 
 JSON = "application/json"
+
+#: Fields that make a write depend on what is there (RFC 9110 section 13.1).
+CONDITIONS = ("if-match", "if-none-match", "if-unmodified-since")
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +235,7 @@ class Blobs:
         if _refused_body(request):
             return
         expected, sha256 = _promised(request, digest)
-        if await self._failed_precondition(request, expected):
+        if await self._failed_precondition(request, "PUT", expected):
             return
         ingest = self._new_ingest()
         try:
@@ -278,22 +281,30 @@ class Blobs:
     async def delete(self, request: Request, digest: Digest) -> None:
         """Delete a blob here."""
         self._gate.admit(request, Verb.DELETE)
+        if await self._failed_precondition(request, "DELETE", digest):
+            return
         deleted = await self._disk.run(self._store.delete, digest)
         if deleted.info is None:
-            raise Absent(digest.hex)
+            raise Absent(digest.hex, deleted=True)
         request.answer(200, _json({"deleted": True, **_described(deleted.info)}), JSON)
 
     def _new_ingest(self) -> Ingest:
         return Ingest(self._store, self._disk, self.terms.max_body)
 
-    async def _failed_precondition(self, request: Request, digest: Digest | None) -> bool:
-        """Answer 412 where If-Match or If-None-Match says so."""
-        if not (request.field("if-match") or request.field("if-none-match")):
+    async def _failed_precondition(
+        self, request: Request, method: str, digest: Digest | None
+    ) -> bool:
+        """Answer 412 where a precondition says so; without one nothing is looked up."""
+        if not any(map(request.field, CONDITIONS)):
             return False
         existing = None
-        if digest is not None and await self._disk.run(self._store.holds, digest):
-            existing = Representation(0, digest.etag, 0)
-        if precondition_for_write("PUT", request.field, existing) is None:
+        if digest is not None:
+            try:
+                info = await self._disk.run(self._store.stat, digest)
+                existing = Representation(info.length, digest.etag, int(info.stored_at))
+            except Absent:
+                pass
+        if precondition_for_write(method, request.field, existing) is None:
             return False
         request.problem(precondition_failed())
         return True
@@ -303,7 +314,7 @@ def _promised(request: Request, digest: Digest | None) -> tuple[Digest | None, b
     """Return the SHA-512 and SHA-256 that the client says its body has.
 
     Raises:
-        WrongDigest: the URL and the header fields contradict each other.
+        Contradiction: the URL and the header fields do not agree.
         BadInput: a malformed field.
     """
     sha256: bytes | None = None
@@ -316,12 +327,12 @@ def _promised(request: Request, digest: Digest | None) -> tuple[Digest | None, b
         if raw is not None:
             promised = Digest(raw)
             if digest is not None and digest != promised:
-                raise WrongDigest("promised sha-512", digest.hex, promised.hex)
+                raise Contradiction("sha-512", digest.hex, promised.hex)
             digest = promised
         raw = found.get("sha-256")
         if raw is not None:
             if sha256 is not None and sha256 != raw:
-                raise WrongDigest("promised sha-256", sha256.hex(), raw.hex())
+                raise Contradiction("sha-256", sha256.hex(), raw.hex())
             sha256 = raw
     return digest, sha256
 

@@ -24,6 +24,7 @@ a request nothing.
 from __future__ import annotations
 
 import enum
+from http.client import responses
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -460,7 +461,7 @@ def _socket_under(transport: Any) -> Any:
 def _raw_answer(problem: Problem, date: bytes) -> bytes:
     """Return a whole answer for something that never became a request."""
     body = problem.body()
-    reason = http.RESPONSES.get(problem.status, problem.title.encode("ascii", "replace"))
+    reason = responses.get(problem.status, problem.title).encode("ascii", "replace")
     fields = [
         (b"Server", SERVER),
         (b"Date", date),

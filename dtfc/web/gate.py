@@ -47,4 +47,18 @@ def caller_of(request: Request) -> Caller:
     if not forwarded and (request.field("forwarded") or request.field("via")):
         # Somebody forwarded it, and does not say for whom.
         forwarded = ["unknown"]
-    return Caller(address, tuple(forwarded))
+    return Caller(address, tuple(forwarded), is_foreign(request))
+
+
+def is_foreign(request: Request) -> bool:
+    """Whether a browser makes this request for a page of another site.
+
+    A form on any page may POST to any address that its reader's machine can
+    reach, this machine's own included; the browser says so in Sec-Fetch-Site,
+    older ones in Origin. Programs send neither.
+    """
+    site = request.field("sec-fetch-site")
+    if site:
+        return any(value not in ("same-origin", "none") for value in site)
+    host = request.head.host.decode("ascii").lower()
+    return any(origin.lower().partition("://")[2] != host for origin in request.field("origin"))

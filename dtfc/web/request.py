@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from http.client import responses
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote_to_bytes
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, server
+from twisted.web.http_headers import Headers
 
 from dtfc import __version__
 from dtfc.errors import BadInput, ConnectionGone, DtfcError
@@ -22,6 +24,9 @@ _log = Logger()
 
 #: The Server field.
 SERVER = b"dtfc/" + __version__.encode("ascii")
+
+#: Arguments in a query.
+MOST_ARGUMENTS = 50
 
 #: What the access log says of a request whose client left before the answer
 #: began; nginx's number, which operators know. It is never sent.
@@ -51,7 +56,8 @@ class Request(server.Request):
         self.uri = head.target
         self.path = head.path
         self.clientproto = b"HTTP/%d.%d" % head.version
-        self.args = parse_qs(head.query, keep_blank_values=True) if head.query else {}
+        self.args = {}
+        self.site = self.channel.site
         for name, value in head.fields:
             self.requestHeaders.addRawHeader(name, value)
         # An absolute-form target overrides Host (RFC 9112 section 3.2.2).
@@ -59,10 +65,8 @@ class Request(server.Request):
 
     def process(self) -> None:
         """Route the request."""
-        self.site = self.channel.site
         self.started = self.site.clock.seconds()
-        self.setHeader(b"Server", SERVER)
-        self.setHeader(b"Date", self.site.http_date())
+        self._set_standard_fields()
         self.prepath = []
         if self.path == b"*":
             self.setHeader(b"Allow", b"GET, HEAD, PUT, POST, DELETE, OPTIONS")
@@ -78,6 +82,10 @@ class Request(server.Request):
         except Exception:  # noqa: BLE001 -- a bug in a route must answer, and be seen
             self.processingFailed(Failure())
 
+    def _set_standard_fields(self) -> None:
+        self.setHeader(b"Server", SERVER)
+        self.setHeader(b"Date", self.site.http_date())
+
     def processingFailed(self, reason: Failure) -> Failure:  # noqa: N802 -- Twisted's name
         """Answer a failure that no route expected, and log it once."""
         _log.failure("{method} {uri} failed", reason, method=self.method, uri=self.uri)
@@ -90,13 +98,20 @@ class Request(server.Request):
         Raises:
             BadInput: it is not UTF-8.
         """
-        values = self.args.get(name.encode("ascii")) if self.args else None
-        if not values:
+        if not self.head.query:
             return None
         try:
-            return bytes(values[-1]).decode("utf-8")
+            values = parse_qs(
+                self.head.query.decode("ascii"),
+                keep_blank_values=True,
+                errors="strict",
+                max_num_fields=MOST_ARGUMENTS,
+            )
         except UnicodeDecodeError:
-            raise BadInput(f"the query argument {name} is not UTF-8") from None
+            raise BadInput("the query is not UTF-8") from None
+        except ValueError:
+            raise BadInput(f"the query has more than {MOST_ARGUMENTS} arguments") from None
+        return values[name][-1] if name in values else None
 
     def field(self, name: str) -> list[str]:
         """Return all values of a request field, in the order in which they came."""
@@ -130,10 +145,16 @@ class Request(server.Request):
             self.write(self.begin_problem(problem))
             self.finish()
 
+    def setResponseCode(self, code: int, message: bytes | None = None) -> None:  # noqa: N802 -- Twisted's name
+        """Set the status, with a phrase also for those that Twisted has no word for."""
+        phrase = responses.get(code, "").encode("ascii")
+        server.Request.setResponseCode(self, code, message or phrase or None)
+
     def begin_problem(self, problem: Problem) -> bytes:
         """Set the head of a problem's answer; return its body, which is still to be written."""
-        for name in ("Content-Length", "Content-Disposition", "Cache-Control", "ETag", "Location"):
-            self.responseHeaders.removeHeader(name.encode("ascii"))
+        # What was set for the answer that it has become impossible to give.
+        self.responseHeaders = Headers()
+        self._set_standard_fields()
         for name, value in problem.fields:
             self.put(name, value)
         self.setResponseCode(problem.status)
@@ -159,14 +180,17 @@ class Request(server.Request):
 def segments(path: bytes) -> list[bytes]:
     """Split a raw path into its decoded segments, each decoded once.
 
-    A segment that would be another path after decoding (``%2F``, ``%00``, ``..``)
-    is refused here, so that what a route sees can be trusted.
+    A segment that would be another path after decoding (``%2F``, ``%00``, ``..``),
+    or that some program on the way might drop (an empty one), is refused here,
+    so that what a route sees can be trusted.
 
     Raises:
         BadInput: such a segment, or one that is not UTF-8.
     """
     decoded = []
     for raw in path[1:].split(b"/"):
+        if not raw and path != b"/":
+            raise BadInput("the path has an empty part: two slashes, or one at its end")
         segment = unquote_to_bytes(raw) if b"%" in raw else raw
         if segment in (b".", b"..") or b"/" in segment or b"\\" in segment or b"\0" in segment:
             raise BadInput("a part of the path is '.', '..', or holds '/', '\\' or NUL")

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 _log = Logger()
 
 
+#: What may follow a digest in a URL that is read.
+_ABOUT_BLOBS = (b"nopeerload", b"info")
+
+
 class DigestConverter(BaseConverter):
     """128 hexadecimal digits of either case in a URL."""
 
@@ -114,6 +118,8 @@ class Routes:
 
     @app.route("/<name>", methods=["GET"])
     def get_name(self, request: Request, name: str) -> None:
+        if name == "refreshpeers.html":
+            raise MethodNotAllowed
         self._blobs.no_such_url(request, name)
 
     # -- everything else ----------------------------------------------------
@@ -158,16 +164,15 @@ class Routes:
 
 def allowed(path: bytes) -> list[str]:
     """Return the methods that a path takes (RFC 9110 section 9.3.7); empty for no URL of ours."""
-    first, _, rest = path[1:].partition(b"/")
+    first, *rest = path[1:].split(b"/")
     is_digest = len(first) == 128 and not first.strip(b"0123456789abcdefABCDEF")
     if path == b"/":
-        return ["GET", "HEAD", "POST", "OPTIONS"]
-    if first == b"refreshpeers.html" and not rest:
-        return ["PUT", "POST", "OPTIONS"]
-    if is_digest and not rest:
-        return ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"]
-    if is_digest and rest in (b"nopeerload", b"info"):
-        return ["GET", "HEAD", "PUT", "OPTIONS"]
-    if is_digest and b"/" not in rest:
-        return ["PUT", "OPTIONS"]
-    return [] if rest else ["GET", "HEAD", "PUT", "OPTIONS"]
+        return ["GET", "HEAD", "OPTIONS", "POST"]
+    if path == b"/refreshpeers.html":
+        return ["OPTIONS", "POST", "PUT"]
+    if not rest:
+        methods = ["GET", "HEAD", "OPTIONS", "PUT"]
+        return ["DELETE", *methods] if is_digest else methods
+    if not is_digest or len(rest) > 1:
+        return []
+    return ["GET", "HEAD", "OPTIONS", "PUT"] if rest[0] in _ABOUT_BLOBS else ["OPTIONS", "PUT"]

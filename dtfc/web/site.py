@@ -13,11 +13,13 @@ from twisted.internet.task import LoopingCall
 from twisted.web import http, server
 from twisted.web.resource import IResource
 
+from dtfc.access.decisions import Network, client_of
 from dtfc.disk import Disk
 from dtfc.http.heads import Limits
 from dtfc.web.accesslog import Entry, host_of
 from dtfc.web.channel import Channel
 from dtfc.web.fastlane import FastLane, Hit
+from dtfc.web.gate import caller_of
 from dtfc.web.request import Request
 
 
@@ -82,9 +84,11 @@ class Site(server.Site):
         self.limits = limits
         self.bounds = bounds
         self.channels: set[Channel] = set()
+        self.leaving = False
         self.draining = False
         self.disk = disk
         self.fast_lane: FastLane | None = None
+        self.trusted_proxies: tuple[Network, ...] = ()
         self._access_log = access_log
         self._date = (0, b"")
         self._sweep = LoopingCall(self._check_all)
@@ -167,6 +171,7 @@ class Site(server.Site):
         Returns:
             A Deferred that fires when the last connection is gone.
         """
+        self.leaving = True
         self.draining = True
         for channel in list(self.channels):
             channel.persistent = False
@@ -230,7 +235,7 @@ def entry_of(request: Request, now: float) -> Entry:
     """Return what the access log says of a request."""
     return Entry(
         at=now,
-        address=host_of(request.getClientAddress()),
+        address=client_of(caller_of(request), request.site.trusted_proxies) or "unix",
         line=f"{request.method.decode('ascii')} {request.uri.decode('latin-1')} "
         f"{request.clientproto.decode('ascii')}",
         status=request.code,

@@ -77,6 +77,9 @@ class PretendNode(Service):
             raise self.refuses
         self.reloaded_with.append(settings)
 
+    def announce_end(self) -> None:
+        self.events.append("announced")
+
     async def drain(self) -> None:
         self.events.append("draining")
         await self.drained
@@ -279,6 +282,26 @@ def test_draining_says_so_before_the_ports_close(shell: Shell) -> None:
     shell.node.drained.callback(None)
     assert shell.loop.stops == 1
     assert "aborted" not in shell.node.events
+
+
+def test_the_end_is_announced_before_anything_is_refused(shell: Shell) -> None:
+    shell.config.write_text('basedir = "store"\ndrain-notice = "5s"\n')
+    shell.send(signal.SIGHUP)
+    shell.send(signal.SIGTERM)
+    shell.loop.advance(4.9)
+    assert shell.node.events[-1] == "announced"
+    shell.loop.advance(0.2)
+    assert shell.node.events[-2:] == ["draining", "closed"]
+    shell.node.drained.callback(None)
+
+
+def test_a_second_signal_does_not_wait_for_the_announcement(shell: Shell) -> None:
+    shell.config.write_text('basedir = "store"\ndrain-notice = "5s"\n')
+    shell.send(signal.SIGHUP)
+    shell.send(signal.SIGTERM)
+    shell.send(signal.SIGTERM)
+    assert shell.node.events[-1] == "aborted"
+    assert shell.loop.stops == 1
 
 
 def test_an_interrupt_drains_as_well(shell: Shell) -> None:

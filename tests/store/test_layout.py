@@ -67,7 +67,7 @@ def test_nothing_but_the_format_is_left_of_its_making(tmp_path: Path) -> None:
 
 def test_another_fan_out_than_the_store_has_is_refused(tmp_path: Path) -> None:
     open_layout(str(tmp_path), 64)
-    with pytest.raises(BrokenStore, match="relayout"):
+    with pytest.raises(BrokenStore, match="this store has fan-out 64"):
         open_layout(str(tmp_path), 2)
 
 

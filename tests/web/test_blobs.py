@@ -409,6 +409,12 @@ class TestDelete:
         assert list(answer.json)[:2] == ["deleted", "sha512"]
         assert served.ask("HEAD", f"/{DIGEST}").status == 404
 
+    def test_a_precondition_that_does_not_hold_deletes_nothing(self, served: Served) -> None:
+        served.ask("PUT", "/x", HELLO)
+
+        assert served.ask("DELETE", f"/{DIGEST}", If_Match='"other"').status == 412
+        assert served.ask("DELETE", f"/{DIGEST}", If_Match=f'"{DIGEST}"').status == 200
+
     def test_an_unknown_digest_is_404_and_blocked(self, served: Served) -> None:
         assert served.ask("DELETE", f"/{DIGEST}").status == 404
         assert served.ask("GET", f"/{DIGEST}").status == 404
@@ -416,6 +422,24 @@ class TestDelete:
 
 
 class TestAccess:
+    @pytest.mark.parametrize(
+        ("fields", "status"),
+        [
+            ({"Sec_Fetch_Site": "cross-site"}, 403),
+            ({"Sec_Fetch_Site": "same-site"}, 403),
+            ({"Sec_Fetch_Site": "same-origin", "Origin": "http://localhost"}, 201),
+            ({"Sec_Fetch_Site": "none"}, 201),
+            ({"Origin": "http://evil.example"}, 403),
+            ({"Origin": "null"}, 403),
+            ({"Origin": "http://localhost"}, 201),
+            ({}, 201),
+        ],
+    )
+    def test_a_page_of_another_site_stores_nothing(
+        self, served: Served, fields: dict[str, str], status: int
+    ) -> None:
+        assert served.ask("PUT", "/x", HELLO, **fields).status == status
+
     def test_writes_are_for_this_machine_only(self, served: Served) -> None:
         served.gate.policy = Policy()
 
@@ -432,6 +456,29 @@ class TestAccess:
 
 
 class TestOther:
+    @pytest.mark.parametrize("query", ["name=caf%C3%A9.txt", "name=a%20b", "verbose", "name="])
+    def test_a_query_in_utf_8(self, served: Served, query: str) -> None:
+        assert served.ask("GET", f"/files.json?{query}").status == 200
+
+    @pytest.mark.parametrize("query", ["name=%FF", "name=a&" + "x=1&" * 60])
+    def test_a_query_that_cannot_be_read_is_400(self, served: Served, query: str) -> None:
+        assert served.ask("GET", f"/files.json?{query}").status == 400
+
+    @pytest.mark.parametrize("path", ["//", f"//{DIGEST}", f"/{DIGEST}/", "/x/", "//health.html"])
+    def test_an_empty_part_of_the_path_is_400(self, served: Served, path: str) -> None:
+        assert served.ask("GET", path).status == 400
+
+    def test_the_peer_list_is_not_read_by_get(self, served: Served) -> None:
+        answer = served.ask("GET", "/refreshpeers.html")
+
+        assert (answer.status, answer.fields["allow"]) == (405, "OPTIONS, POST, PUT")
+
+    def test_the_status_line_has_words(self, served: Served) -> None:
+        wire = served.wire()
+        wire.send(b"PUT /" + b"ab" * 64 + b" HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
+
+        assert wire.got.startswith(b"HTTP/1.1 422 Unprocessable Entity\r\n")
+
     def test_names_are_listed(self, served: Served) -> None:
         served.ask("PUT", "/a.txt", b"a")
         served.ask("PUT", "/b.txt", b"b")

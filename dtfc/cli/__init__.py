@@ -1,0 +1,1 @@
+"""The ``dtfc`` command."""
