@@ -6,7 +6,7 @@ Everything that the process around it does to a node goes through
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
@@ -26,7 +26,7 @@ from dtfc.peers.loader import Loader
 from dtfc.peers.roster import Roster, RosterChange, RosterWatch
 from dtfc.peers.transfer import LoadLimits
 from dtfc.store.blobs import Store, open_store
-from dtfc.web.accesslog import FORMATS, Entry
+from dtfc.web.accesslog import AccessLog
 from dtfc.web.blobs import Blobs, Terms
 from dtfc.web.fastlane import FastLane, HotBlobs
 from dtfc.web.gate import Gate
@@ -53,13 +53,13 @@ class Node(MultiService):
     Args:
         settings: in force from the start; :meth:`reload` replaces them.
         reactor: the loop and the clock.
-        access_log: takes one line a request, without its line end.
+        access_log: takes whole lines, without their line ends.
     """
 
     _log = Logger()
 
     def __init__(
-        self, settings: Settings, reactor: Any, access_log: Callable[[str], object]
+        self, settings: Settings, reactor: Any, access_log: Callable[[Sequence[str]], object]
     ) -> None:
         MultiService.__init__(self)
         self.settings = settings
@@ -77,18 +77,14 @@ class Node(MultiService):
         )
         self._expiry = LoopingCall(self._expire)
         self._expiry.clock = reactor
-        write = FORMATS[settings.log_format]
-
-        def note(entry: Entry) -> None:
-            access_log(write(entry))
-
+        self._access_log = AccessLog(access_log, settings.log_format, reactor)
         # Its resource is put in place when the store is open.
         self.site = Site(
             Resource(),
             reactor,
             limits_of(settings),
             bounds_of(settings),
-            access_log=note,
+            access_log=self._access_log.note,
             disk=self._disk,
         )
         self.site.trusted_proxies = settings.trusted_proxies
@@ -158,6 +154,7 @@ class Node(MultiService):
     async def _stop(self) -> None:
         await MultiService.stopService(self)
         self.site.abort()
+        self._access_log.flush()
         if self._expiry.running:
             self._expiry.stop()
         await (self._watch.stopService() or succeed(None))

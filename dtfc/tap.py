@@ -106,7 +106,7 @@ def makeService(options: Options) -> MultiService:  # noqa: N802 - Twisted's nam
         identity = choose_identity(loaded, parent.get("uid"), parent.get("gid"), os.geteuid())
         settings = loaded.settings
         log = ReopenableFile(settings.log) if settings.log is not None else None
-        node = Node(settings, reactor, (log or LoggedLines()).line)
+        node = Node(settings, reactor, (log or LoggedLines()).lines)
     except BadSettings as error:
         refuse(*error.problems)
     except BadSetting as error:

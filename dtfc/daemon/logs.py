@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from typing import Protocol
 
 from twisted.logger import (
@@ -69,6 +70,10 @@ class ReopenableFile:
         except OSError:
             self.lost += 1
 
+    def lines(self, texts: Sequence[str]) -> None:
+        """Append several lines with one write."""
+        self.line("\n".join(texts))
+
     def reopen(self) -> None:
         """Open the path again; while that fails, the file as it was goes on."""
         old, lost = self._fd, self.lost
@@ -100,6 +105,11 @@ class LoggedLines:
     def line(self, text: str) -> None:
         """Log a line as an event of its own."""
         _accesses.info("{line}", line=text)
+
+    def lines(self, texts: Sequence[str]) -> None:
+        """Log each line as an event of its own."""
+        for text in texts:
+            self.line(text)
 
 
 @implementer(ILogObserver)

@@ -3,18 +3,28 @@
 Rules of this file: one entry is one line, whatever a client sent; quotes,
 backslashes, controls and everything beyond ASCII are escaped; no credential
 and no request body reaches it.
+
+Lines are written together, every :data:`FLUSH` seconds or when there are many:
+a system call for each line would cost a hot GET a tenth of its time.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.web.http import datetimeToLogString
 
+#: Seconds for which lines are gathered; what a kill -9 may cost the log.
+FLUSH = 0.1
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+#: Lines gathered at most.
+MOST_LINES = 1000
+
+
+class Entry(NamedTuple):
     """What the access log says of one request.
 
     Args:
@@ -38,10 +48,29 @@ class Entry:
     agent: str = "-"
 
 
+class Stamp:
+    """The time as the combined format has it, made anew once a second."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def at(self, seconds: float) -> str:
+        """Return the stamp of a time, seconds since 1970."""
+        second = int(seconds)
+        if second != self._second:
+            self._second = second
+            self._text = datetimeToLogString(second)
+        return self._text
+
+
+_stamp = Stamp()
+
+
 def combined(entry: Entry) -> str:
     """Return the entry in the combined log format."""
     return (
-        f"{entry.address} - - {datetimeToLogString(entry.at)} "
+        f"{entry.address} - - {_stamp.at(entry.at)} "
         f'"{_quoted(entry.line)}" {entry.status} {entry.sent} '
         f'"{_quoted(entry.referrer)}" "{_quoted(entry.agent)}"'
     )
@@ -69,6 +98,42 @@ def host_of(address: object) -> str:
 
 
 FORMATS = {"combined": combined, "json": as_json}
+
+
+class AccessLog:
+    """Gathers lines and writes them together.
+
+    Args:
+        write: takes whole lines, without their line ends.
+        form: ``combined`` or ``json``.
+        clock: tells when to write.
+    """
+
+    def __init__(
+        self, write: Callable[[Sequence[str]], object], form: str, clock: IReactorTime
+    ) -> None:
+        self._write = write
+        self._format = FORMATS[form]
+        self._clock = clock
+        self._lines: list[str] = []
+        self._flushing: IDelayedCall | None = None
+
+    def note(self, entry: Entry) -> None:
+        """Write an entry, soon."""
+        self._lines.append(self._format(entry))
+        if self._flushing is None:
+            self._flushing = self._clock.callLater(FLUSH, self.flush)
+        elif len(self._lines) >= MOST_LINES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was gathered, now."""
+        flushing, self._flushing = self._flushing, None
+        if flushing is not None and flushing.active():
+            flushing.cancel()
+        lines, self._lines = self._lines, []
+        if lines:
+            self._write(lines)
 
 
 def _quoted(text: str) -> str:

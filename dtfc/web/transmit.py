@@ -129,17 +129,18 @@ class FileServer(tcp.Server, Metered):
         For small answers: it saves a turn of the loop. Nothing may be buffered
         before (:attr:`unsent`).
         """
-        total = sum(map(len, parts))
+        # Joining is cheaper than a vector while there is little to copy.
+        data = b"".join(parts)
         try:
-            sent = self.socket.sendmsg(parts)
+            sent = self.socket.send(data)
         except BlockingIOError:
             sent = 0
         except OSError:
             # The loop will meet the same error and close the connection.
             return
         self.bytes_out += sent
-        if sent < total:
-            self.write(b"".join(parts)[sent:])
+        if sent < len(data):
+            self.write(data[sent:])
 
     def send_file(self, fd: int, offset: int, count: int) -> Deferred[int]:
         """Send ``count`` bytes of a file after everything written so far.

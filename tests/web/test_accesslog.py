@@ -1,0 +1,91 @@
+"""The access log: one line a request, whatever a client sends."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+
+from dtfc.web.accesslog import FLUSH, MOST_LINES, AccessLog, Entry, as_json, combined
+
+ENTRY = Entry(1_000_000.5, "192.0.2.1", "GET / HTTP/1.1", 200, 12, 0.25, "http://r/", "curl/8")
+COMBINED = re.compile(
+    r'\S+ - - \[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d \+0000\] "[^"]*" \d+ \d+ "[^"]*" "[^"]*"\Z'
+)
+
+
+def test_the_combined_format() -> None:
+    assert combined(ENTRY) == (
+        '192.0.2.1 - - [12/Jan/1970:13:46:40 +0000] "GET / HTTP/1.1" 200 12 "http://r/" "curl/8"'
+    )
+
+
+def test_the_json_format() -> None:
+    assert json.loads(as_json(ENTRY)) == {
+        "at": 1000000.5,
+        "address": "192.0.2.1",
+        "request": "GET / HTTP/1.1",
+        "status": 200,
+        "sent": 12,
+        "seconds": 0.25,
+        "referrer": "http://r/",
+        "agent": "curl/8",
+    }
+
+
+@given(st.text(), st.text(), st.text())
+def test_nothing_breaks_out_of_its_quotes(line: str, referrer: str, agent: str) -> None:
+    written = combined(ENTRY._replace(line=line, referrer=referrer, agent=agent))
+
+    assert COMBINED.match(written)
+    assert written.isascii()
+    assert written.isprintable()
+
+
+@given(st.text(), st.text())
+def test_json_is_one_line_in_ascii(line: str, agent: str) -> None:
+    written = as_json(ENTRY._replace(line=line, agent=agent))
+
+    assert "\n" not in written
+    assert written.isascii()
+    assert json.loads(written)["request"] == line
+
+
+def test_lines_are_written_together_and_soon() -> None:
+    clock, written = Clock(), list[list[str]]()
+    log = AccessLog(lambda lines: written.append(list(lines)), "combined", clock)
+    log.note(ENTRY)
+    log.note(ENTRY)
+    assert written == []
+
+    clock.advance(FLUSH)
+
+    assert written == [[combined(ENTRY)] * 2]
+    assert clock.getDelayedCalls() == []
+
+
+def test_many_lines_are_not_kept_waiting() -> None:
+    clock, written = Clock(), list[list[str]]()
+    log = AccessLog(lambda lines: written.append(list(lines)), "combined", clock)
+
+    for _ in range(MOST_LINES):
+        log.note(ENTRY)
+
+    assert [len(lines) for lines in written] == [MOST_LINES]
+
+
+@pytest.mark.parametrize("form", ["combined", "json"])
+def test_flushing_leaves_nothing_behind(form: str) -> None:
+    clock, written = Clock(), list[list[str]]()
+    log = AccessLog(lambda lines: written.append(list(lines)), form, clock)
+    log.note(ENTRY)
+
+    log.flush()
+    log.flush()
+
+    assert len(written) == 1
+    assert clock.getDelayedCalls() == []
