@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from bench import gets, puts, servers
 from bench.load import Wrong
@@ -28,6 +28,13 @@ from bench.tools import Missing, dies_with_us, from_pypi
 _RATE = 250
 _TOP = 22
 _SEED = 1
+#: A thread that waits for work; py-spy takes it for busy while it wakes up.
+_RESTS = "Condition.wait"
+#: Around everything, so that they say nothing. File names, with their line cut off.
+_AROUND = (
+    *("application/app.py", "scripts/twistd.py", "scripts/_twistd_unix.py", "threading.py"),
+    *("internet/base.py", "python/log.py", "python/context.py", "<string>"),
+)
 _PUTS = {"6": (), "7": ("--fan-out", "2"), "8": ("--fan-out", "64")}
 
 Load = Callable[[Server, float], str]
@@ -125,7 +132,7 @@ def _by_spy(spy: str, stage: Stage, row: str, load: Load, seconds: float) -> Non
         _tell(file)
 
 
-def _tell(lines: Iterator[str]) -> None:
+def _tell(lines: Iterable[str]) -> None:
     """Print who was on top of the stack, and who was anywhere on it."""
     alone: Counter[str] = Counter()
     within: Counter[str] = Counter()
@@ -133,13 +140,15 @@ def _tell(lines: Iterator[str]) -> None:
     for line in lines:
         stack, _, text = line.rpartition(" ")
         count = int(text)
-        thread, *frames = stack.split(";")
-        threads[thread.split(" (")[0] if "MainThread" in thread else "other threads"] += count
-        if not frames:
+        frames = [_short(each) for each in stack.split(";")[1:]]
+        if not frames or frames[-1].startswith(_RESTS):
             continue
-        alone[_short(frames[-1])] += count
-        for frame in {_short(each) for each in frames}:
-            within[frame] += count
+        loop = any(frame.startswith("ReactorBase.mainLoop") for frame in frames)
+        threads["the loop" if loop else "disk threads"] += count
+        alone[frames[-1]] += count
+        for frame in set(frames):
+            if not frame.endswith(_AROUND):
+                within[frame] += count
     total = sum(threads.values()) or 1
     for thread, count in threads.most_common():
         print(f"{100 * count / total:5.1f} % of the samples: {thread}")
@@ -152,8 +161,8 @@ def _tell(lines: Iterator[str]) -> None:
 def _short(frame: str) -> str:
     """Leave of a path what tells the module."""
     name, _, where = frame.partition(" (")
-    parts = where.rstrip(")").split("/")
-    return f"{name}  {'/'.join(parts[-2:])}"
+    path = where.rstrip(")").rpartition(":")[0] or where
+    return f"{name}  {'/'.join(path.split('/')[-2:])}"
 
 
 def _by_cprofile(stage: Stage, row: str, load: Load, seconds: float) -> None:
