@@ -30,8 +30,10 @@ from dtfc.web.accesslog import AccessLog
 from dtfc.web.blobs import Blobs, Terms
 from dtfc.web.fastlane import FastLane, HotBlobs
 from dtfc.web.gate import Gate
+from dtfc.web.metrics import Metrics
 from dtfc.web.routes import Routes
 from dtfc.web.site import Bounds, Site
+from dtfc.web.stalls import StallDetector
 from dtfc.web.status import Status
 from dtfc.web.transmit import FileServer, LocalServer
 
@@ -75,6 +77,7 @@ class Node(MultiService):
             seconds=settings.peerlist_poll,
             changed=self._peers_changed,
         )
+        self._stalls = StallDetector(reactor)
         self._expiry = LoopingCall(self._expire)
         self._expiry.clock = reactor
         self._access_log = AccessLog(access_log, settings.log_format, reactor)
@@ -136,12 +139,21 @@ class Node(MultiService):
             hot=self._hot,
         )
         self._open_fast_lane()
-        status = Status(store, self._disk, self._roster, self._gate, lambda: self.site.leaving)
+        metrics = Metrics(self.site, self._loader.counters, store, self._stalls)
+        status = Status(
+            store,
+            self._disk,
+            self._roster,
+            self._gate,
+            draining=lambda: self.site.leaving,
+            metrics=metrics.text,
+        )
         self.site.resource = Routes(self._blobs, status).app.resource()
         # From here on nothing can fail: the threads would keep the process alive.
         self._disk.start()
         self._watch.startService()
         self._expiry.start(EXPIRY_PERIOD)
+        self._stalls.start()
         if store.needs_reindex:
             self._log.info("the catalog is made anew from the tree")
             self._disk.run(store.reindex).addCallbacks(self._reindexed, self._reindex_failed)
@@ -155,6 +167,7 @@ class Node(MultiService):
         await MultiService.stopService(self)
         self.site.abort()
         self._access_log.flush()
+        self._stalls.stop()
         if self._expiry.running:
             self._expiry.stop()
         await (self._watch.stopService() or succeed(None))

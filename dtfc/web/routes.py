@@ -74,6 +74,10 @@ class Routes:
     async def readyz(self, request: Request) -> None:
         await self._status.readyz(request)
 
+    @app.route("/metrics", methods=["GET"])
+    async def metrics(self, request: Request) -> None:
+        await self._status.metrics(request)
+
     @app.route("/files.json", methods=["GET"])
     async def files(self, request: Request) -> None:
         await self._status.files(request)

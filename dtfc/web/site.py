@@ -20,6 +20,7 @@ from dtfc.web.accesslog import Entry, host_of
 from dtfc.web.channel import Channel
 from dtfc.web.fastlane import FastLane, Hit
 from dtfc.web.gate import caller_of
+from dtfc.web.metrics import Tally
 from dtfc.web.request import Request
 
 
@@ -84,6 +85,7 @@ class Site(server.Site):
         self.limits = limits
         self.bounds = bounds
         self.channels: set[Channel] = set()
+        self.tally = Tally()
         self.leaving = False
         self.draining = False
         self.disk = disk
@@ -197,6 +199,10 @@ class Site(server.Site):
         """Write a request's line to the access log, once."""
         if not request.logged:
             request.logged = True
+            tally = self.tally
+            tally.requests[request.method.decode("ascii"), request.code] += 1
+            tally.sent += request.sentLength
+            tally.received += request.body.received
             self._access_log(entry_of(request, self.clock.seconds()))
 
     def log_hit(
@@ -204,6 +210,10 @@ class Site(server.Site):
     ) -> None:
         """Write the line of a request that the fast lane answered."""
         now = self.clock.seconds()
+        tally = self.tally
+        tally.requests["GET", status] += 1
+        tally.hits += 1
+        tally.sent += sent
         self._access_log(
             Entry(
                 now,
@@ -219,6 +229,7 @@ class Site(server.Site):
 
     def log_refused(self, channel: Channel, status: int) -> None:
         """Write a line for what never became a request, or was cut off (status 499)."""
+        self.tally.requests["-", status] += 1
         self._access_log(
             Entry(
                 at=self.clock.seconds(),

@@ -10,6 +10,7 @@ from dtfc import __version__
 from dtfc.access.decisions import Verb
 from dtfc.errors import BadInput, DtfcError
 from dtfc.http.problems import Problem
+from dtfc.web.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
     from dtfc.disk import Disk
@@ -45,16 +46,25 @@ class Status:
         roster: the peers.
         gate: who may do what.
         draining: whether the node is shutting down.
+        metrics: makes the text for Prometheus (blocks).
     """
 
     def __init__(
-        self, store: Store, disk: Disk, roster: Roster, gate: Gate, draining: Callable[[], bool]
+        self,
+        store: Store,
+        disk: Disk,
+        roster: Roster,
+        gate: Gate,
+        *,
+        draining: Callable[[], bool],
+        metrics: Callable[[], bytes],
     ) -> None:
         self._store = store
         self._disk = disk
         self._roster = roster
         self._gate = gate
         self._draining = draining
+        self._metrics = metrics
 
     def front(self, request: Request) -> None:
         """A page for people who open the node in a browser."""
@@ -91,6 +101,13 @@ class Status:
         if request.query("verbose") is not None:
             status |= checks
         self._tell(request, 200 if ready else 503, status)
+
+    async def metrics(self, request: Request) -> None:
+        """What this process has done, for Prometheus."""
+        self._gate.admit(request, Verb.GET)
+        text = await self._disk.run(self._metrics)
+        request.put("Cache-Control", "no-store")
+        request.answer(200, text, CONTENT_TYPE)
 
     async def files(self, request: Request) -> None:
         """Names and the digests they stand for, a page at a time."""

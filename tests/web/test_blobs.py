@@ -95,7 +95,14 @@ class Served:
             terms=Terms(),
             hot=HotBlobs(0),
         )
-        status = Status(self.store, disk, Roster(None), self.gate, lambda: False)
+        status = Status(
+            self.store,
+            disk,
+            Roster(None),
+            self.gate,
+            draining=lambda: False,
+            metrics=bytes,
+        )
         self._resource = Routes(self.blobs, status).app.resource()
         self._new_wire = new_wire
 

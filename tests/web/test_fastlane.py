@@ -61,7 +61,14 @@ class TwoRoads:
         self.log: list[Entry] = []
         no_peers: Any = NoPeers()
         self.blobs = Blobs(self.store, self.disk, no_peers, self.gate, terms=Terms(), hot=self.hot)
-        status = Status(self.store, self.disk, Roster(None), self.gate, lambda: False)
+        status = Status(
+            self.store,
+            self.disk,
+            Roster(None),
+            self.gate,
+            draining=lambda: False,
+            metrics=bytes,
+        )
         resource = Routes(self.blobs, status).app.resource()
         self.sites = []
         self.ports = []

@@ -1,0 +1,58 @@
+"""How long the loop was busy with one thing: the longest pause that a client could feel.
+
+A timer is due every :data:`PERIOD`; what passes between two of its calls, less
+the period, is at least how long the loop did not look at any socket.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+#: Seconds between two looks: short enough not to hide a stall, and half a
+#: percent of a core.
+PERIOD = 0.005
+
+#: Seconds from which a stall is worth a line in the log.
+WORTH_A_LINE = 0.25
+
+
+class StallDetector:
+    """Watches the loop.
+
+    Args:
+        clock: the reactor.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self.longest = 0.0
+        """The longest stall since the start, in seconds."""
+        self.total = 0.0
+        """All stalls together, in seconds."""
+        self._clock = clock
+        self._last = 0.0
+        self._call: IDelayedCall | None = None
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._last = self._clock.seconds()
+        self._call = self._clock.callLater(PERIOD, self._look)
+
+    def stop(self) -> None:
+        """End watching."""
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+        self._call = None
+
+    def _look(self) -> None:
+        now = self._clock.seconds()
+        stall = now - self._last - PERIOD
+        self._last = now
+        if stall > 0:
+            self.total += stall
+            self.longest = max(self.longest, stall)
+            if stall > WORTH_A_LINE:
+                self._log.warn("the loop stood still for {stall:.3f} s", stall=stall)
+        self._call = self._clock.callLater(PERIOD, self._look)

@@ -1,0 +1,68 @@
+"""The metrics: their names, and that they count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet.task import Clock
+
+from dtfc.peers.transfer import Counters
+from dtfc.store.blobs import Store, open_store
+from dtfc.web.metrics import Metrics
+from dtfc.web.stalls import StallDetector
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = open_store(str(tmp_path / "store"), fan_out=2)
+    yield store
+    store.close()
+
+
+def values(metrics: Metrics) -> dict[str, float]:
+    return {
+        sample.name
+        + "".join(f"{{{k}={v}}}" for k, v in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(metrics.text().decode())
+        for sample in family.samples
+    }
+
+
+def test_everything_is_counted(store: Store, new_wire: Callable[..., Any]) -> None:
+    wire = new_wire(lambda request: request.answer(200, b"four", "text/plain"))
+    loads = Counters(loaded=2, received_bytes=70)
+    stalls = StallDetector(Clock())
+    stalls.longest = 0.25
+    intake = store.intake(None)
+    intake.write([b"blob"])
+    intake.commit("x")
+    wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 3)
+    wire.send(b"nonsense\r\n\r\n")
+
+    told = values(Metrics(wire.site, loads, store, stalls))
+
+    expected = {
+        "dtfc_http_requests_total{code=200}{method=GET}": 3,
+        "dtfc_http_requests_total{code=400}{method=-}": 1,
+        "dtfc_http_sent_bytes_total": 12,
+        "dtfc_http_connections": 1,
+        "dtfc_loads_total{result=loaded}": 2,
+        "dtfc_peer_fetch_bytes_total": 70,
+        "dtfc_store_blobs": 1,
+        "dtfc_store_bytes": 4,
+        "dtfc_loop_stall_seconds_max": 0.25,
+    }
+    assert {name: told.get(name) for name in expected} == expected
+
+
+def test_nothing_tells_of_digests(store: Store, new_wire: Callable[..., Any]) -> None:
+    wire = new_wire(lambda request: request.answer(200, b"", "text/plain"))
+    wire.send(b"GET /" + b"ab" * 64 + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+
+    text = Metrics(wire.site, Counters(), store, StallDetector(Clock())).text()
+
+    assert b"abab" not in text

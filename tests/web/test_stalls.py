@@ -1,0 +1,39 @@
+"""The stall detector: it sees what the loop did not."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.task import Clock
+
+from dtfc.web.stalls import PERIOD, StallDetector
+
+
+def test_a_punctual_loop_has_no_stalls() -> None:
+    clock = Clock()
+    detector = StallDetector(clock)
+    detector.start()
+    clock.pump([PERIOD] * 100)
+
+    assert detector.longest == pytest.approx(0, abs=1e-9)
+    detector.stop()
+
+
+def test_the_longest_is_kept() -> None:
+    clock = Clock()
+    detector = StallDetector(clock)
+    detector.start()
+    for pause in (PERIOD, 0.105, PERIOD, 0.055):
+        clock.advance(pause)
+
+    assert detector.longest == pytest.approx(0.1)
+    assert detector.total == pytest.approx(0.15)
+    detector.stop()
+
+
+def test_stopping_leaves_no_timer() -> None:
+    clock = Clock()
+    detector = StallDetector(clock)
+    detector.start()
+    detector.stop()
+
+    assert clock.getDelayedCalls() == []
