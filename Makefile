@@ -4,7 +4,8 @@
 #   make test    every test                               (ARGS="tests/store -k name" picks)
 #   make lint    ruff, mypy, import contracts
 #   make prove   the long proofs, with figures (docs/proof.md)
-#   make bench   the measurements in bench/
+#   make bench   dtfc beside nginx, openssl and others (ARGS="--quick --rows 1,4")
+#   make profile where a node's time goes        (ARGS=4: under the load of row 4)
 #   make docs    what is generated: the settings' reference and the sample configuration
 #   make clean   take all of it away, but not the store
 
@@ -13,7 +14,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint prove bench docs clean
+.PHONY: run test lint prove bench profile docs clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/for-run
@@ -39,11 +40,10 @@ prove: $(VENV)/for-test
 	DTFC_HYPOTHESIS=big $(BIN)/python -m pytest -q --ignore=tests/live --ignore=tests/process $(ARGS)
 
 bench: $(VENV)/for-test
-	@for script in bench/*.py; do \
-	    [ -e "$$script" ] || { echo "There are no measurements in bench/."; exit 0; }; \
-	    echo "== $$script"; \
-	    $(BIN)/python "$$script" $(ARGS) || exit 1; \
-	done
+	$(BIN)/python -m bench $(ARGS)
+
+profile: $(VENV)/for-test
+	$(BIN)/python -m bench.profile $(ARGS)
 
 docs: $(VENV)/for-run
 	$(BIN)/python -m dtfc.settings --toml > etc/dtfc.toml

@@ -78,6 +78,11 @@ class Lane:
         self._waiting: deque[tuple[Deferred[Any], Callable[[], Any]]] = deque()
         self._busy = False
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is queued and nothing runs."""
+        return not self._busy
+
     def run(self, step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Deferred[R]:
         """Queue ``step``.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.application.service import MultiService
 from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
@@ -147,6 +147,7 @@ class Node(MultiService):
             self._gate,
             draining=lambda: self.site.leaving,
             metrics=metrics.text,
+            clock=self._reactor,
         )
         self.site.resource = Routes(self._blobs, status).app.resource()
         # From here on nothing can fail: the threads would keep the process alive.
@@ -166,6 +167,8 @@ class Node(MultiService):
     async def _stop(self) -> None:
         await MultiService.stopService(self)
         self.site.abort()
+        # What is cut notices it in the next turn, and has a line to write.
+        await deferLater(self._reactor, 0)
         self._access_log.flush()
         self._stalls.stop()
         if self._expiry.running:
@@ -186,7 +189,7 @@ class Node(MultiService):
         self._roster.set_sources(settings.peerlist, me=settings.me, melist=settings.melist)
         self._gate.policy = policy_of(settings)
         self.site.limits = limits_of(settings)
-        self.site.bounds = bounds_of(settings)
+        self.site.set_bounds(bounds_of(settings))
         self.settings = settings
         if self._blobs is not None:
             self._blobs.terms = terms_of(settings)

@@ -38,11 +38,15 @@ class Caller:
         address: of the connection; None for a UNIX socket.
         forwarded: the X-Forwarded-For values, in order, if there are any.
         foreign: a browser says that a page of another site makes this request.
+        rebound: a browser makes it, under a host name that is no address: the
+            name may have been made to point here (DNS rebinding), so that it
+            comes from this machine proves nothing.
     """
 
     address: str | None
     forwarded: tuple[str, ...] = ()
     foreign: bool = False
+    rebound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +90,13 @@ def is_local(caller: Caller, trusted: Sequence[Network]) -> bool:
     somebody: a reverse proxy on this machine must not make the world local. Who
     that is, is believed only of a trusted proxy.
     """
-    believed = caller.address is not None and _within(caller.address, trusted)
-    if caller.forwarded and not believed:
+    if caller.rebound or not (caller.address is None or _is_loopback(caller.address)):
         return False
+    if not caller.forwarded:
+        return True
+    believed = caller.address is not None and _within(caller.address, trusted)
     client = client_of(caller, trusted)
-    return client is None or _is_loopback(client)
+    return believed and client is not None and _is_loopback(client)
 
 
 def check(policy: Policy, caller: Caller, verb: Verb, exists: Callable[[str], bool]) -> None:
@@ -100,7 +106,7 @@ def check(policy: Policy, caller: Caller, verb: Verb, exists: Callable[[str], bo
         policy: what the configuration says.
         caller: who asks.
         verb: what for.
-        exists: whether a file of that path is there.
+        exists: whether a file of that path is there, or may be.
 
     Raises:
         Denied: with the reason, and the flag that would allow it.

@@ -196,6 +196,10 @@ class Listening(Service):
                 self._add(_result_of(outcome), "http")
         except CannotListenError as error:
             raise _cannot_listen(description, cast("OSError", error.socketError)) from error
+        except (IndexError, KeyError) as error:
+            # Twisted's own words for a socket that systemd did not hand over.
+            reason = "systemd has handed over no such socket (see FileDescriptorName=)"
+            raise CannotStart(f"cannot listen on {description}: {reason}") from error
         except Exception as error:
             raise CannotStart(f"cannot listen on {description}: {_said(error)}") from error
 

@@ -12,8 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    wrapClientTLS,
+)
 from twisted.internet.interfaces import (
     IAddress,
     IProtocol,
@@ -147,9 +153,7 @@ class Connections:
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:  # noqa: N802 - Twisted's name
         """Where to connect for a URL."""
-        endpoint: IStreamClientEndpoint = HostnameEndpoint(
-            self._reactor, uri.host.decode("ascii"), uri.port, timeout=self.limits.connect
-        )
+        endpoint = self._plain_endpoint(uri.host.decode("ascii"), uri.port)
         if uri.scheme == b"https":
             if self._https_policy is None:
                 # Loads the platform's certificates, so only when there is need.
@@ -157,6 +161,19 @@ class Connections:
             creator = self._https_policy.creatorForNetloc(uri.host, uri.port)
             endpoint = wrapClientTLS(creator, endpoint)
         return _GuardedEndpoint(endpoint, self)
+
+    def _plain_endpoint(self, host: str, port: int) -> IStreamClientEndpoint:
+        """Where to connect without TLS.
+
+        An address is connected to directly: HostnameEndpoint notices a refusal
+        only when its next attempt is due, 0.3 s later.
+        """
+        seconds = self.limits.connect
+        if isIPAddress(host):
+            return TCP4ClientEndpoint(self._reactor, host, port, timeout=seconds)
+        if isIPv6Address(host):
+            return TCP6ClientEndpoint(self._reactor, host, port, timeout=seconds)
+        return HostnameEndpoint(self._reactor, host, port, timeout=seconds, attemptDelay=0.05)
 
     def opened(self, guard: _Guard) -> None:
         """A connection was made."""

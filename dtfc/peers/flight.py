@@ -21,7 +21,7 @@ from twisted.logger import Logger
 
 from dtfc.digest import Digest
 from dtfc.disk import Lane
-from dtfc.errors import Absent, BadInput, Busy, Draining, DtfcError, PeersUnreached
+from dtfc.errors import Absent, BadInput, Busy, Denied, Draining, DtfcError, PeersUnreached
 from dtfc.peers.transfer import Surroundings, Transfer
 from dtfc.store.facts import BlobInfo
 from dtfc.store.partials import Partial
@@ -81,6 +81,8 @@ class Flight:
         self._waiters: dict[Deferred[None], Callable[[], bool]] = {}
         self._at_landing: list[Deferred[None]] = []
         self._telling = False
+        self._letting_go = False
+        self._unwanted = False
         self._running: Deferred[None] | None = None
 
     # What clients call.
@@ -160,7 +162,8 @@ class Flight:
 
     def stop(self, reason: DtfcError) -> None:
         """Give up, keeping what has come; whoever still waits gets ``reason``."""
-        if self.stopping is not None or self._error is not None or self._result is not None:
+        over = self._error is not None or self._result is not None
+        if self.stopping is not None or over or self._letting_go:
             return
         self.stopping = reason
         # Told from inside the coroutine, it looks itself when the telling is done.
@@ -232,6 +235,7 @@ class Flight:
                 step = min(2 * step, LONGEST_LOOK)
         finally:
             # Behind whatever step of the disk may still run.
+            self._letting_go = True
             await self._lane.run(self._let_go)
 
     async def _opened(self) -> bool:
@@ -270,10 +274,14 @@ class Flight:
         except PeersUnreached:
             mood = "unreached"
             raise
+        except Denied:
+            self._unwanted = True
+            raise
         except Absent as absent:
             if not absent.deleted:
                 mood = "absent"
                 self._register.nobody_has(self.digest, peers)
+            self._unwanted = absent.deleted
             raise
         except CancelledError:
             mood = "stopped"
@@ -331,7 +339,8 @@ class Flight:
         partial, self._partial = self._partial, None
         if partial is None:
             return
-        if self._absorbed and partial.length == 0:
+        # Of a blob that was deleted meanwhile nothing stays on the disk.
+        if self._unwanted or (self._absorbed and partial.length == 0):
             partial.discard()
         else:
             partial.close()

@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from dtfc.digest import Digest
 from dtfc.disk import Disk
@@ -40,6 +42,32 @@ class RemoteInfo:
 
     length: int
     name: str | None
+
+
+class Probing:
+    """One question to the peers, for all who ask it meanwhile."""
+
+    def __init__(self) -> None:
+        self.running: Deferred[None] | None = None
+        self._waiters: list[Deferred[RemoteInfo]] = []
+
+    def answer(self) -> Deferred[RemoteInfo]:
+        """Wait for the answer; when the last one leaves, nobody is asked any more."""
+        waiter: Deferred[RemoteInfo] = Deferred(self._left)
+        self._waiters.append(waiter)
+        return waiter
+
+    def tell(self, found: RemoteInfo | Failure) -> None:
+        """Give those who wait what was found."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(found)
+
+    def _left(self, waiter: Deferred[RemoteInfo]) -> None:
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+            if not self._waiters and self.running is not None:
+                self.running.cancel()
 
 
 class Load:
@@ -163,6 +191,7 @@ class Loader:
         self._flights: dict[Digest, Flight] = {}
         self._in_the_air: set[Flight] = set()
         self._nobody_had: dict[Digest, tuple[float, int]] = {}
+        self._probes: dict[Digest, Probing] = {}
         self._stopped = False
 
     def set_limits(self, limits: LoadLimits, peers: PeerLimits) -> None:
@@ -209,6 +238,28 @@ class Loader:
         flight = self._flights.get(digest)
         if flight is not None and flight.length is not None:
             return RemoteInfo(flight.length, flight.name)
+        probing = self._probes.setdefault(digest, Probing())
+        # Before it runs: it may be over at once.
+        answer = probing.answer()
+        if probing.running is None:
+            probing.running = Deferred.fromCoroutine(self._probe_once(digest, probing))
+        return await answer
+
+    async def _probe_once(self, digest: Digest, probing: Probing) -> None:
+        found: RemoteInfo | Failure
+        try:
+            await self._around.slots.take()
+            try:
+                found = await self._probe(digest)
+            finally:
+                self._around.slots.give_back()
+        except Exception:  # noqa: BLE001 - told to those who wait
+            found = Failure()
+        if self._probes.get(digest) is probing:
+            del self._probes[digest]
+        probing.tell(found)
+
+    async def _probe(self, digest: Digest) -> RemoteInfo:
         unreached: dict[str, str] = {}
         waits: list[int] = []
         peers = self.peers_for(digest)

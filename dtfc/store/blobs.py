@@ -274,8 +274,18 @@ class Store:
                 raise Absent(digest.hex)
             # Before anything is read: what changes later then shows.
             seen = os.fstat(folder).st_ctime_ns
-            blob = self.open(digest)
-            watched = WatchedBlob(blob.info, blob.fd, os.dup(folder), seen)
+            names = notes.open_regular(folder, notes.NAMES)
+            blob: OpenBlob | None = None
+            try:
+                blob = self.open(digest)
+                held = os.dup(folder)
+            except BaseException:
+                if blob is not None:
+                    blob.close()
+                if names is not None:
+                    os.close(names)
+                raise
+            watched = WatchedBlob(blob.info, blob.fd, held, -1 if names is None else names, seen)
             if watched.settled() and watched.unchanged():
                 return watched
             watched.close()

@@ -1,9 +1,10 @@
 """A blob kept open, and what tells that it is still what it was.
 
-Every change of a blob (a marker, a name, a healed or deleted file) makes,
-renames or removes an entry of its folder, which changes the folder's ctime; a
-change of the bytes in place changes the file's. So two fstats, about a
-microsecond together, say whether an answer prepared earlier still holds.
+Every change that a node makes to a blob (a marker, a name, a healed or deleted
+file) makes, renames or removes an entry of its folder, which changes the
+folder's ctime; a change in place, of the bytes or of the names, changes that of
+the file. So three fstats, about two microseconds together, say whether an
+answer prepared earlier still holds.
 
 The kernel's time stamps move in ticks of up to 10 ms: a second change within
 one tick leaves no trace. So a blob that changed less than :data:`SETTLED` ago is
@@ -28,33 +29,39 @@ class WatchedBlob:
         info: its facts.
         fd: the file; belongs to this object.
         folder: its folder; belongs to this object.
+        names: the file with its names, -1 if there is none; belongs to this object.
         seen: the folder's ctime in nanoseconds, from before the facts were read.
     """
 
-    __slots__ = ("_data_seen", "_folder", "_folder_seen", "fd", "info")
+    __slots__ = ("_folder", "_names", "_seen", "fd", "info")
 
-    def __init__(self, info: BlobInfo, fd: int, folder: int, seen: int) -> None:
+    def __init__(self, info: BlobInfo, fd: int, folder: int, names: int, seen: int) -> None:
         self.info = info
         self.fd = fd
         self._folder = folder
-        self._folder_seen = seen
-        self._data_seen = os.fstat(fd).st_ctime_ns
+        self._names = names
+        self._seen = (seen, os.fstat(fd).st_ctime_ns, _ctime(names))
 
     def unchanged(self) -> bool:
         """Whether nothing about the blob has changed since it was opened."""
+        folder, data, names = self._seen
         return (
-            os.fstat(self._folder).st_ctime_ns == self._folder_seen
-            and os.fstat(self.fd).st_ctime_ns == self._data_seen
+            os.fstat(self._folder).st_ctime_ns == folder
+            and os.fstat(self.fd).st_ctime_ns == data
+            and _ctime(self._names) == names
         )
 
     def settled(self) -> bool:
         """Whether a change from now on will be seen."""
-        latest = max(self._folder_seen, self._data_seen)
-        return time.time_ns() - latest > SETTLED
+        return time.time_ns() - max(self._seen) > SETTLED
 
     def close(self) -> None:
-        """Close both descriptors; harmless when repeated."""
-        for fd in (self.fd, self._folder):
+        """Close every descriptor; harmless when repeated."""
+        for fd in (self.fd, self._folder, self._names):
             if fd >= 0:
                 os.close(fd)
-        self.fd = self._folder = -1
+        self.fd = self._folder = self._names = -1
+
+
+def _ctime(fd: int) -> int:
+    return os.fstat(fd).st_ctime_ns if fd >= 0 else 0

@@ -29,10 +29,12 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
+from zope.interface import implementer
 
 from dtfc.disk import Lane
 from dtfc.errors import Stalled
@@ -52,6 +54,13 @@ if TYPE_CHECKING:
 #: Bytes read at once while a large body comes in: fewer turns of the loop for
 #: each MiB (Twisted's default is 64 KiB).
 UPLOAD_READ_SIZE = 256 * 1024
+
+#: The same for heads.
+READ_SIZE = 64 * 1024
+
+#: Seconds after which a client that closed its sending side, and to which
+#: nothing is being sent, counts as gone.
+GONE_AFTER = 2
 
 
 _log = Logger()
@@ -73,6 +82,7 @@ class Phase(enum.Enum):
     LINGER = enum.auto()
 
 
+@implementer(IHalfCloseableProtocol)
 class Channel(http.HTTPChannel):
     """One connection. The module's docstring says what is replaced, and why."""
 
@@ -90,6 +100,8 @@ class Channel(http.HTTPChannel):
         self._ahead_bytes = 0
         self._reading = True
         self._direct = False
+        self._half_closed = 0.0
+        self._parked = False
         self._advancing = False
         self._continue_due = False
         self._since = 0.0
@@ -110,13 +122,35 @@ class Channel(http.HTTPChannel):
         self._since = self._out_since = self.site.clock.seconds()
         self._direct = can_send_files(self.transport)
         self.address = host_of(self.transport.getPeer())
-        self.site.welcome(self)
+        if not self.site.welcome(self):
+            self._parked = True
+            self.transport.pauseProducing()
+
+    def unpark(self) -> None:
+        """Begin to read, now that there is room."""
+        self._parked = False
+        self._since = self._out_since = self.site.clock.seconds()
+        self.transport.resumeProducing()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802 -- Twisted's name
         """Fail what was under way."""
         self.site.forget(self)
         for request in self.requests:
             request.connectionLost(reason)
+
+    def readConnectionLost(self) -> None:  # noqa: N802 -- Twisted's name
+        """The client sends no more; what it asked for in full is still answered."""
+        self._reading = False
+        self._half_closed = self.site.clock.seconds()
+        if self._phase is Phase.ANSWER:
+            return
+        if self._phase is Phase.BODY:
+            self.abort()
+        else:
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:  # noqa: N802 -- Twisted's name
+        """Our side is closed; the client closes its own, or :meth:`check` does."""
 
     def abort(self) -> None:
         """Cut the connection without another byte."""
@@ -145,6 +179,11 @@ class Channel(http.HTTPChannel):
 
     def _regulate(self) -> None:
         """Read from the socket exactly while there is a place for the bytes."""
+        if self._half_closed:
+            # There is nothing more to read, and trying would find the end again.
+            if self._phase is Phase.HEAD and not self._waitingForTransport:
+                self.transport.loseConnection()
+            return
         if self._phase is Phase.BODY:
             wanted = self.body is not None and self.body.wanted
         elif self._phase is Phase.ANSWER:
@@ -169,7 +208,8 @@ class Channel(http.HTTPChannel):
             return
         self._advancing = True
         try:
-            while self._phase is Phase.HEAD:
+            # A client that does not read its answers gets no further ones.
+            while self._phase is Phase.HEAD and not self._waitingForTransport:
                 try:
                     head = self._reader.next()
                 except BadHead as error:
@@ -256,8 +296,11 @@ class Channel(http.HTTPChannel):
             async for count in send_from_file(self.transport, lane, source, span):
                 sent += count
         finally:
-            # Behind the last read, should one be under way.
-            lane.run(_nothing).addBoth(lambda _none: hit.blob.release())
+            if lane.idle:
+                hit.blob.release()
+            else:
+                # Behind the read that is still under way.
+                lane.run(_nothing).addBoth(lambda _none: hit.blob.release())
             self.site.log_hit(self, hit, status, sent, began)
         self._since = self.site.clock.seconds()
         self._next_request()
@@ -369,7 +412,8 @@ class Channel(http.HTTPChannel):
         ahead, self._ahead, self._ahead_bytes = b"".join(self._ahead), [], 0
         if ahead:
             self._reader.feed(ahead)
-            self._advance()
+        self.transport.bufferSize = READ_SIZE
+        self._advance()
         self._regulate()
 
     def _linger(self) -> None:
@@ -398,6 +442,8 @@ class Channel(http.HTTPChannel):
         self._waitingForTransport = False
         if self._requestProducer is not None:
             self._requestProducer.resumeProducing()
+        if self._phase is Phase.HEAD:
+            self._advance()
         self._regulate()
 
     # -- deadlines ----------------------------------------------------------
@@ -424,9 +470,15 @@ class Channel(http.HTTPChannel):
         elif self._phase is Phase.BODY:
             self._check_body(now, bounds)
         elif self._phase is Phase.LINGER and now - self._since > bounds.linger:
-            # Not abort(): a reset would take from a slow reader what is already
-            # in the kernel's buffer. All input was read, so this sends none.
-            self.transport.loseConnection()
+            # Not abort() at first: a reset would take from a slow reader what is
+            # in the kernel's buffer already. All input was read, so this sends
+            # none. A TLS client that never says goodbye would stay for ever.
+            if now - self._since > 2 * bounds.linger and not self._unsent():
+                self.abort()
+            else:
+                self.transport.loseConnection()
+        if self._half_closed and now - self._half_closed > GONE_AFTER:
+            self._give_up_waiting()
 
     def _check_body(self, now: float, bounds: Bounds) -> None:
         elapsed = now - self._window_start
@@ -440,6 +492,19 @@ class Channel(http.HTTPChannel):
             self.body.fail_with(Stalled("the body of the request", elapsed))
         else:
             self._linger()
+
+    def _give_up_waiting(self) -> None:
+        """Take a client that closed its sending side for one that has left.
+
+        The two look alike. While an answer is sent it does not matter: it is
+        finished, or the write fails. While nothing is sent it does: a load that
+        nobody waits for may stop.
+        """
+        if self.requests and not self.requests[0].startedWriting:
+            self.abort()
+
+    def _unsent(self) -> bool:
+        return bool(getattr(_socket_under(self.transport), "unsent", False))
 
     def _out_stalled(self, now: float) -> bool:
         socket = _socket_under(self.transport)

@@ -25,15 +25,12 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from dtfc.http.heads import BadHead, HeadReader, Limits, RequestHead
 from dtfc.http.ranges import Plan, Span
+from dtfc.store.watched import WatchedBlob
 from dtfc.web.fields import content_fields, validator_fields
 from dtfc.web.request import SERVER
-
-if TYPE_CHECKING:
-    from dtfc.store.watched import WatchedBlob
 
 #: Fields that change nothing in the answer to a GET of a blob.
 HARMLESS = frozenset(
@@ -145,12 +142,20 @@ class HotBlob:
     Args:
         watched: the blob, open; belongs to this object.
         max_age: seconds for which caches may keep it.
+        discard: closes it, off the loop: the last close of a deleted file frees
+            its space, which takes the kernel a while.
     """
 
-    __slots__ = ("_closed", "_part", "_users", "_whole", "length", "watched")
+    __slots__ = ("_closed", "_discard", "_part", "_users", "_whole", "length", "watched")
 
-    def __init__(self, watched: WatchedBlob, max_age: int) -> None:
+    def __init__(
+        self,
+        watched: WatchedBlob,
+        max_age: int,
+        discard: Callable[[WatchedBlob], object] = WatchedBlob.close,
+    ) -> None:
         self.watched = watched
+        self._discard = discard
         self.length = watched.info.length
         self._users = 0
         self._closed = False
@@ -192,13 +197,13 @@ class HotBlob:
         """Note that it is sent."""
         self._users -= 1
         if self._closed and not self._users:
-            self.watched.close()
+            self._discard(self.watched)
 
     def close(self) -> None:
         """Close it once nobody sends it any more."""
         self._closed = True
         if not self._users:
-            self.watched.close()
+            self._discard(self.watched)
 
 
 class HotBlobs:
@@ -227,6 +232,13 @@ class HotBlobs:
     def has(self, digest_hex: bytes) -> bool:
         """Whether a blob is kept, changed or not."""
         return digest_hex in self._blobs
+
+    def drop_changed(self) -> None:
+        """Let go of what has changed: a deleted blob's disk space waits for it."""
+        for key, blob in list(self._blobs.items()):
+            if not blob.watched.unchanged():
+                del self._blobs[key]
+                blob.close()
 
     def keep(self, blob: HotBlob) -> None:
         """Keep a blob; the one that was not asked for the longest makes room."""
@@ -285,17 +297,13 @@ class FastLane:
         Args:
             data: all that came, when nothing had come before.
         """
-        if not data.startswith(_GET) or len(data) > LONGEST_HEAD:
-            return None
-        for ending in _ENDINGS:
-            if data.startswith(ending, _HEX_END):
-                break
-        else:
+        line_end = _end_of_line(data)
+        # Nothing may follow the head: what looks like a Range there is none.
+        if not line_end or data.find(b"\r\n\r\n", line_end - 2) != len(data) - 4:
             return None
         blob = self.blobs.find(data[len(_GET) : _HEX_END])
         if blob is None or not self._admits():
             return None
-        line_end = _HEX_END + len(ending)
         tail = data[line_end:]
         span: Span | None = None
         at = data.find(_RANGE, line_end - 2)
@@ -309,6 +317,15 @@ class FastLane:
             return None
         known = self._tails.look_up(tail)
         return None if known is None else Hit(blob, data[: line_end - 2], known, span)
+
+
+def _end_of_line(data: bytes) -> int:
+    """Return where the head of a blob's GET goes on after its first line; 0 if it is none."""
+    if data.startswith(_GET) and len(data) <= LONGEST_HEAD:
+        for ending in _ENDINGS:
+            if data.startswith(ending, _HEX_END):
+                return _HEX_END + len(ending)
+    return 0
 
 
 def _one_range(text: bytes, length: int) -> Span | None:

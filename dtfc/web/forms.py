@@ -114,7 +114,8 @@ def _events(parser: Any, blocks: list[bytes]) -> Any:
         if not blocks:
             parser.close()
     except MultipartError as error:
-        raise BadInput(f"the form is malformed: {error}") from None
+        # The library adds what it met inside; that is for nobody's eyes.
+        raise BadInput(f"the form is malformed: {error.args[0]}") from None
 
 
 def _base_name(given: str) -> str:

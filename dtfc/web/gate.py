@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,18 @@ from dtfc.access.decisions import Caller, Policy, Verb, check
 
 if TYPE_CHECKING:
     from dtfc.web.request import Request
+
+
+#: Fields that only a proxy sets.
+_SIGNS_OF_A_PROXY = (
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-port",
+    "x-forwarded-server",
+)
 
 
 class Gate:
@@ -30,24 +43,53 @@ class Gate:
         Raises:
             Denied: it may not.
         """
-        check(self.policy, caller_of(request), verb, os.path.exists)
+        check(self.policy, caller_of(request), verb, may_exist)
 
     def admits_all(self, verb: Verb) -> bool:
         """Whether anybody at all may do this, at this moment."""
         policy = self.policy
-        if policy.deny_prefix and os.path.exists(policy.deny_prefix + verb.value):
+        if policy.deny_prefix and may_exist(policy.deny_prefix + verb.value):
             return False
         return verb in policy.anonymous
+
+
+def may_exist(path: str) -> bool:
+    """Whether a deny file is there; what cannot be looked at counts as there.
+
+    A dangling link is somebody's deny file too.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def caller_of(request: Request) -> Caller:
     """Say where a request comes from."""
     address = getattr(request.getClientAddress(), "host", None)
-    forwarded = [*request.field("x-forwarded-for")]
-    if not forwarded and (request.field("forwarded") or request.field("via")):
+    forwarded = request.field("x-forwarded-for")
+    if not forwarded and any(map(request.field, _SIGNS_OF_A_PROXY)):
         # Somebody forwarded it, and does not say for whom.
         forwarded = ["unknown"]
-    return Caller(address, tuple(forwarded), is_foreign(request))
+    return Caller(address, tuple(forwarded), is_foreign(request), is_rebound(request))
+
+
+def is_rebound(request: Request) -> bool:
+    """Whether a browser asks under a host name that could have been made to point here."""
+    if not any(map(request.field, ("origin", "sec-fetch-site", "sec-fetch-mode"))):
+        return False
+    host = request.head.host.decode("ascii").lower()
+    name = host[1 : host.index("]")] if host.startswith("[") else host.partition(":")[0]
+    if name == "localhost":
+        return False
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return True
+    return False
 
 
 def is_foreign(request: Request) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 from twisted.web import http, server
 from twisted.web.resource import IResource
 
@@ -22,6 +23,8 @@ from dtfc.web.fastlane import FastLane, Hit
 from dtfc.web.gate import caller_of
 from dtfc.web.metrics import Tally
 from dtfc.web.request import Request
+
+_log = Logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ class Site(server.Site):
         self._empty: Deferred[None] | None = None
         self._ports: list[Any] = []
         self._full = False
+        self._parked: deque[Channel] = deque()
         self._per_address: Counter[str] = Counter()
 
     def acceptableProtocols(self) -> list[bytes]:  # noqa: N802 -- Twisted's name
@@ -118,32 +122,58 @@ class Site(server.Site):
         channel.timeOut = None
         return channel
 
-    def welcome(self, channel: Channel) -> None:
-        """Note a connection; when there are too many, accept no more for now."""
-        self.channels.add(channel)
+    def welcome(self, channel: Channel) -> bool:
+        """Note a connection.
+
+        The kernel hands over connections in bursts, so some come after the
+        limit is reached: they are parked, and nothing is read of them until
+        there is room. Meanwhile no more are accepted.
+
+        Returns:
+            Whether there is room for it now.
+        """
         self._per_address[channel.address] += 1
-        if len(self.channels) >= self.bounds.connections and not self._full:
+        if len(self.channels) < self.bounds.connections:
+            self.channels.add(channel)
+            return True
+        self._parked.append(channel)
+        if not self._full:
             self._full = True
             for port in self._ports:
                 port.stopReading()
+        return False
+
+    def set_bounds(self, bounds: Bounds) -> None:
+        """Put other bounds in force, and let in who waits if there is room now."""
+        self.bounds = bounds
+        self._let_in()
 
     def forget(self, channel: Channel) -> None:
-        """Note that a connection is gone."""
-        if channel not in self.channels:
+        """Note that a connection is gone, and let in who waits."""
+        if channel in self.channels:
+            self.channels.discard(channel)
+        elif channel in self._parked:
+            self._parked.remove(channel)
+        else:
             return
-        self.channels.discard(channel)
-        host = channel.address
-        self._per_address[host] -= 1
-        if not self._per_address[host]:
-            del self._per_address[host]
+        self._per_address[channel.address] -= 1
+        if not self._per_address[channel.address]:
+            del self._per_address[channel.address]
+        self._let_in()
+        if not self.channels and self._empty is not None:
+            empty, self._empty = self._empty, None
+            empty.callback(None)
+
+    def _let_in(self) -> None:
+        while self._parked and len(self.channels) < self.bounds.connections:
+            waiting = self._parked.popleft()
+            self.channels.add(waiting)
+            waiting.unpark()
         if self._full and len(self.channels) < self.bounds.connections:
             self._full = False
             for port in self._ports:
                 if port.connected:
                     port.startReading()
-        if not self.channels and self._empty is not None:
-            empty, self._empty = self._empty, None
-            empty.callback(None)
 
     def startFactory(self) -> None:  # noqa: N802 -- Twisted's name
         """Begin the sweep over the bounds."""
@@ -151,12 +181,18 @@ class Site(server.Site):
             self._sweep.start(1, now=False)
 
     def stopFactory(self) -> None:  # noqa: N802 -- Twisted's name
-        """End the sweep."""
+        """Do nothing: connections outlive their ports while a node drains; see :meth:`abort`."""
 
     def _check_all(self) -> None:
         now = self.clock.seconds()
         for channel in list(self.channels):
-            channel.check(now)
+            try:
+                channel.check(now)
+            except Exception:  # noqa: BLE001 -- one connection must not end the others' deadlines
+                _log.failure("looking at the deadlines of {address}", address=channel.address)
+                channel.abort()
+        if self.fast_lane is not None:
+            self.fast_lane.blobs.drop_changed()
 
     def http_date(self) -> bytes:
         """Return the Date field, made anew once a second."""
@@ -190,7 +226,7 @@ class Site(server.Site):
         """Cut every connection and end the sweep."""
         if self._sweep.running:
             self._sweep.stop()
-        for channel in list(self.channels):
+        for channel in [*self.channels, *self._parked]:
             channel.abort()
 
     # -- the access log -----------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -466,6 +467,36 @@ async def test_what_the_operator_denies_is_not_loaded(node: Node) -> None:
     with pytest.raises(Denied):
         await load(loader)
     assert node.peers[0].requests == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_stays_of_what_is_deleted_while_it_loads(node: Node) -> None:
+    loader = node.loader(in_turn(hostile.stalls_after(DATA, HALF), honest(DATA)))
+    share = loader.ensure(DIGEST)
+    await share.wait_for(HALF)
+    node.store.delete(DIGEST)
+    with pytest.raises(Absent):
+        await share.finished()
+    share.leave()
+    assert not (node.folder / "store" / ".dtfc" / "partial" / DIGEST.hex).exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_probes_are_one_question(node: Node) -> None:
+    loader = node.loader(honest(DATA))
+    answers = [later(loader.probe(DIGEST)) for _ in range(20)]
+    assert {(await answer).length for answer in answers} == {len(DATA)}
+    assert len(node.peers[0].requests) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_refused_connection_costs_next_to_nothing(node: Node) -> None:
+    loader = node.loader(*[honest(DATA) for _ in range(10)])
+    for peer in node.peers[:-1]:
+        await peer.close()
+    begun = time.monotonic()
+    await load(loader)
+    assert time.monotonic() - begun < 1.5
 
 
 @pytest_twisted.ensureDeferred

@@ -44,6 +44,11 @@ def watched(store: Store) -> WatchedBlob:
     return watched
 
 
+def append_name(store: Store) -> None:
+    with open(store.layout.names(DIGEST), "a") as names:
+        names.write("by hand\n")
+
+
 def rewrite(store: Store) -> None:
     os.chmod(store.layout.data(DIGEST), 0o600)
     Path(store.layout.data(DIGEST)).write_bytes(b"changed")
@@ -63,6 +68,7 @@ CHANGES: dict[str, Callable[[Store], object]] = {
     "deletion": lambda store: store.delete(DIGEST),
     "a new name": lambda store: put(store, "b"),
     "removal by hand": lambda store: os.unlink(store.layout.data(DIGEST)),
+    "a name written by hand": append_name,
     "other bytes": rewrite,
     "other bytes with the old mtime": restore_times,
 }
@@ -99,10 +105,10 @@ def test_a_denied_blob_is_denied(store: Store) -> None:
         store.watch(DIGEST)
 
 
-def test_closing_closes_both_descriptors(watched: WatchedBlob) -> None:
+def test_closing_closes_every_descriptor(watched: WatchedBlob) -> None:
     before = len(os.listdir("/proc/self/fd"))
 
     watched.close()
     watched.close()
 
-    assert len(os.listdir("/proc/self/fd")) == before - 2
+    assert len(os.listdir("/proc/self/fd")) == before - 3

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from twisted.internet.task import Clock
 
 from dtfc.access.decisions import Policy, Verb
 from dtfc.digest import Digest
@@ -102,6 +103,7 @@ class Served:
             self.gate,
             draining=lambda: False,
             metrics=bytes,
+            clock=Clock(),
         )
         self._resource = Routes(self.blobs, status).app.resource()
         self._new_wire = new_wire

@@ -68,6 +68,7 @@ class TwoRoads:
             self.gate,
             draining=lambda: False,
             metrics=bytes,
+            clock=reactor,
         )
         resource = Routes(self.blobs, status).app.resource()
         self.sites = []
@@ -293,6 +294,33 @@ async def test_pipelined_hot_gets_are_all_answered(roads: TwoRoads) -> None:
 
     answers = await deferToThread(ask)
     assert [answer.endswith(CONTENT) for answer in answers] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    "after", [b"Range: bytes=0-3\r\n", b"\r\nRange: bytes=0-3\r\n\r\n", b"x", b"\r\n"]
+)
+@pytest_twisted.ensureDeferred
+async def test_what_follows_a_head_does_not_belong_to_it(roads: TwoRoads, after: bytes) -> None:
+    head = b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % DIGEST.hex.encode()
+
+    def ask() -> bytes:
+        roads.warm()
+        with roads.connect(0) as connection:
+            return connection.ask(head + after)
+
+    answer = await deferToThread(ask)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(CONTENT)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_deleted_blob_is_let_go_soon(roads: TwoRoads) -> None:
+    await deferToThread(roads.warm)
+    roads.store.delete(DIGEST)
+
+    roads.hot.drop_changed()
+
+    assert not roads.hot.has(DIGEST.hex.encode())
 
 
 @pytest_twisted.ensureDeferred

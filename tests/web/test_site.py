@@ -10,6 +10,7 @@ from twisted.internet.defer import CancelledError
 
 from dtfc.errors import BadInput, ConnectionGone, Denied, Stalled
 from dtfc.http.problems import problem_for
+from dtfc.web.site import Bounds
 
 NewWire = Callable[..., Any]
 
@@ -353,6 +354,118 @@ class TestDeadlines:
             wire.pass_time(1)
 
         assert not wire.transport.aborted
+
+
+class TestHalfClosed:
+    def test_what_was_asked_for_is_still_answered(self, new_wire: NewWire) -> None:
+        wire = new_wire()
+        wire.send(GET)
+        wire.channel.readConnectionLost()
+        assert not wire.transport.disconnecting
+
+        ok(wire.requests[0])
+
+        assert wire.statuses == [200]
+        assert wire.transport.disconnecting
+
+    def test_pipelined_requests_are_all_answered(self, new_wire: NewWire) -> None:
+        wire = new_wire()
+        wire.send(GET * 3)
+        wire.channel.readConnectionLost()
+        for number in range(3):
+            ok(wire.requests[number])
+
+        assert wire.statuses == [200] * 3
+        assert wire.transport.disconnecting
+
+    def test_half_a_body_is_no_request(self, new_wire: NewWire) -> None:
+        wire = new_wire(collect([]))
+        wire.send(PUT % (10, b"") + b"half")
+
+        wire.channel.readConnectionLost()
+
+        assert wire.transport.aborted
+
+    def test_an_idle_connection_is_closed(self, new_wire: NewWire) -> None:
+        wire = new_wire(ok)
+
+        wire.channel.readConnectionLost()
+
+        assert wire.transport.disconnecting
+
+    def test_nobody_waits_long_for_an_answer_after_it(self, new_wire: NewWire) -> None:
+        wire = new_wire()
+        wire.send(GET)
+        wire.channel.readConnectionLost()
+
+        wire.pass_time(4)
+
+        assert wire.transport.aborted
+
+    def test_it_is_not_read_again(self, new_wire: NewWire) -> None:
+        wire = new_wire()
+        wire.send(GET)
+        wire.channel.readConnectionLost()
+        wire.transport.pauseProducing()
+
+        wire.channel.resumeProducing()
+
+        assert not wire.transport.reading
+
+
+class TestSlowReaders:
+    def test_who_does_not_read_gets_no_further_answers(self, new_wire: NewWire) -> None:
+        def slowly(request: Any) -> None:
+            request.channel.pauseProducing()
+            ok(request)
+
+        wire = new_wire(slowly)
+        wire.send(GET * 5)
+        assert wire.statuses == [200]
+        wire.channel.resumeProducing()
+
+        assert wire.statuses == [200, 200]
+
+
+class TestTooMany:
+    def second(self, wire: Any) -> Any:
+        transport = type(wire.transport)()
+        channel = wire.site.buildProtocol(None)
+        channel.makeConnection(transport)
+        return channel, transport
+
+    def test_one_too_many_is_not_read(self, new_wire: NewWire) -> None:
+        wire = new_wire(ok, connections=1)
+
+        _, transport = self.second(wire)
+
+        assert not transport.reading
+
+    def test_it_is_read_when_there_is_room(self, new_wire: NewWire) -> None:
+        wire = new_wire(ok, connections=1)
+        channel, transport = self.second(wire)
+
+        wire.lose()
+
+        assert transport.reading
+        channel.dataReceived(GET)
+        assert transport.value().startswith(b"HTTP/1.1 200")
+
+    def test_a_higher_limit_lets_in_who_waits(self, new_wire: NewWire) -> None:
+        wire = new_wire(ok, connections=1)
+        _, transport = self.second(wire)
+
+        wire.site.set_bounds(Bounds(connections=5))
+
+        assert transport.reading
+
+    def test_too_many_of_one_address_are_closed(self, new_wire: NewWire) -> None:
+        wire = new_wire(ok, per_address=1)
+        address = wire.transport.getPeer()
+
+        assert wire.site.buildProtocol(address) is None
+        wire.lose()
+        assert wire.site.buildProtocol(address) is not None
 
 
 class TestDraining:
