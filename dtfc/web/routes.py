@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from klein import Klein
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import BaseConverter
 
 from dtfc.digest import Digest
-from dtfc.errors import DtfcError
+from dtfc.errors import BrokenStore, DtfcError, StoreFailure
 from dtfc.http.problems import method_not_allowed, not_found, problem_for
 from dtfc.names import check_name
+from dtfc.web.transmit import Shrunk
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.python.failure import Failure
 
     from dtfc.web.blobs import Blobs
@@ -24,6 +30,14 @@ if TYPE_CHECKING:
 
 _log = Logger()
 
+
+#: Errors that a client is told of, and that the operator has to know as well.
+_FOR_THE_OPERATOR = (StoreFailure, BrokenStore, Shrunk)
+
+#: A digest, perhaps with a name behind it; or else a name.
+_PLAIN = re.compile(
+    rb"/(?:([0-9a-fA-F]{128})(?:/([0-9A-Za-z._~-]+))?|(?![0-9a-fA-F]{128}\Z)([0-9A-Za-z._~-]+))\Z"
+)
 
 #: What may follow a digest in a URL that is read.
 _ABOUT_BLOBS = (b"nopeerload", b"info")
@@ -55,6 +69,10 @@ class Routes:
     def __init__(self, blobs: Blobs, status: Status) -> None:
         self._blobs = blobs
         self._status = status
+
+    def resource(self) -> Resource:
+        """Return what answers requests: the tree, and a short cut past it."""
+        return ShortCut(self._blobs, self.app.resource(), self.failed)
 
     # -- the node -----------------------------------------------------------
 
@@ -155,7 +173,11 @@ class Routes:
         if request.finished or request._disconnected:  # noqa: SLF001 -- Twisted has no public name
             return None
         error: BaseException = failure.value or RuntimeError()
-        if not isinstance(error, DtfcError):
+        if isinstance(error, _FOR_THE_OPERATOR):
+            _log.error(
+                "{method} {uri}: {error}", method=request.method, uri=request.uri, error=str(error)
+            )
+        elif not isinstance(error, DtfcError):
             _log.failure("{method} {uri} failed", failure, method=request.method, uri=request.uri)
         if not request.startedWriting:
             body: bytes = request.begin_problem(problem_for(error))
@@ -164,6 +186,74 @@ class Routes:
         # Klein would finish the answer now; it waits until that cannot happen.
         gone: Deferred[None] = request.notifyFinish()
         return gone.addErrback(lambda _failure: None)
+
+
+class ShortCut(Resource):
+    """Takes plain PUTs past the router, which costs more than all the rest of a small one.
+
+    Only what is plainly one of the tree's three routes for PUT is taken, with
+    nothing in its path that has to be decoded; what is done then, and what
+    becomes of errors, is the same.
+
+    Args:
+        blobs: what is kept and served.
+        tree: answers everything else.
+        failed: says what an error is in HTTP, as for the tree.
+    """
+
+    isLeaf = True  # noqa: N815 -- Twisted's name
+
+    def __init__(
+        self,
+        blobs: Blobs,
+        tree: Resource,
+        failed: Callable[[Request, Failure], bytes | Deferred[None] | None],
+    ) -> None:
+        Resource.__init__(self)
+        self._blobs = blobs
+        self._tree = tree
+        self._failed = failed
+
+    def render(self, request: Request) -> Any:
+        """Answer a request."""
+        if request.method == b"PUT":
+            plain = _plain_put(request.path)
+            if plain is not None:
+                self._put(request, *plain)
+                return NOT_DONE_YET
+        return self._tree.render(request)
+
+    def _put(self, request: Request, name: str | None, digest: Digest | None) -> None:
+        putting = Deferred.fromCoroutine(self._blobs.put(request, name, digest))
+        if putting.called:
+            putting.addErrback(self._answer, request)
+            return
+        # A client that leaves takes its PUT with it, as in the tree.
+        gone: Deferred[None] = request.notifyFinish()
+        gone.addErrback(lambda _failure: putting.cancel())
+        putting.addErrback(self._answer, request)
+
+    def _answer(self, failure: Failure, request: Request) -> None:
+        body = self._failed(request, failure)
+        if isinstance(body, bytes):
+            request.write(body)
+            request.finish()
+
+
+def _plain_put(path: bytes) -> tuple[str | None, Digest | None] | None:
+    """Return the name and digest of a PUT's path; None if the tree has to look at it."""
+    found = _PLAIN.match(path)
+    if found is None or path == b"/refreshpeers.html":
+        return None
+    digest, name, other = (None if each is None else each.decode() for each in found.groups())
+    try:
+        # A name is refused here as in the tree: by the tree.
+        for each in (name, other):
+            if each is not None:
+                check_name(each)
+    except BadName:
+        return None
+    return name or other, None if digest is None else Digest.from_hex(digest)
 
 
 def allowed(path: bytes) -> list[str]:
