@@ -14,7 +14,7 @@ from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import BaseConverter
 
 from dtfc.digest import Digest
-from dtfc.errors import BrokenStore, DtfcError, StoreFailure
+from dtfc.errors import BadName, BrokenStore, DtfcError, StoreFailure
 from dtfc.http.problems import method_not_allowed, not_found, problem_for
 from dtfc.names import check_name
 from dtfc.web.transmit import Shrunk
