@@ -132,5 +132,5 @@ def test_deleted_by_operator_can_be_freed(base: Path) -> None:
 
 
 def test_other_fan_out_is_refused(base: Path) -> None:
-    with pytest.raises(BrokenStore, match="relayout"):
+    with pytest.raises(BrokenStore, match="this store has fan-out 64"):
         open_store(str(base), fan_out=2)
