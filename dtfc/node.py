@@ -33,6 +33,7 @@ from dtfc.web.gate import Gate
 from dtfc.web.metrics import Metrics
 from dtfc.web.routes import Routes
 from dtfc.web.site import Bounds, Site
+from dtfc.web.smallputs import Writer
 from dtfc.web.stalls import StallDetector
 from dtfc.web.status import Status
 from dtfc.web.transmit import FileServer, LocalServer
@@ -94,6 +95,7 @@ class Node(MultiService):
         self._store: Store | None = None
         self._loader: Loader | None = None
         self._blobs: Blobs | None = None
+        self._writer: Writer | None = None
 
     def listening(self, port: IListeningPort) -> None:
         """Let the port's connections send files, and be counted."""
@@ -130,6 +132,7 @@ class Node(MultiService):
             self._reactor,
             limits=load_limits_of(settings),
         )
+        self._writer = Writer(store, self._reactor)
         self._blobs = Blobs(
             store,
             self._disk,
@@ -137,6 +140,7 @@ class Node(MultiService):
             self._gate,
             terms=terms_of(settings),
             hot=self._hot,
+            small_puts=self._writer,
         )
         self._open_fast_lane()
         metrics = Metrics(self.site, self._loader.counters, store, self._stalls)
@@ -149,7 +153,7 @@ class Node(MultiService):
             metrics=metrics.text,
             clock=self._reactor,
         )
-        self.site.resource = Routes(self._blobs, status).app.resource()
+        self.site.resource = Routes(self._blobs, status).resource()
         # From here on nothing can fail: the threads would keep the process alive.
         self._disk.start()
         self._watch.startService()
@@ -176,6 +180,8 @@ class Node(MultiService):
         await (self._watch.stopService() or succeed(None))
         if self._loader is not None:
             await self._loader.stop()
+        if self._writer is not None:
+            await self._writer.stop()
         self._hot.clear()
         self._disk.stop()
         if self._store is not None:

@@ -23,6 +23,8 @@ from dtfc.store.incoming import Intake
 from dtfc.store.layout import Layout, is_shard, open_layout
 from dtfc.store.partials import Partial, Partials
 from dtfc.store.power import Running
+from dtfc.store.replay import Replay
+from dtfc.store.together import Together
 from dtfc.store.volume import Volume
 from dtfc.store.watched import WatchedBlob
 
@@ -181,6 +183,7 @@ class Store:
         """
         self._volume.sweep()
         self._partials.sweep()
+        Replay(self.layout, self._volume, self._folders, self._door).run()
         for digest in self.catalog.unsettled():
             self.settle(digest)
 
@@ -325,6 +328,15 @@ class Store:
         """
         return Intake(self._door, self._volume, length, want_sha256=want_sha256)
 
+    def together(self) -> Together:
+        """Begin to store small blobs in groups; for one thread, which closes it.
+
+        Raises:
+            Unsupported: this system lacks a call that is needed.
+            NoSpace, StoreFailure: there is no room for its logs.
+        """
+        return Together(self.layout, self._volume, self._folders, self.catalog, self.settle)
+
     def partial(self, digest: Digest) -> Partial:
         """Begin to load a blob, or go on with what an earlier process left.
 
@@ -373,6 +385,11 @@ class Store:
         return deleted
 
     # -- the disk -----------------------------------------------------------
+
+    @property
+    def reserve(self) -> int:
+        """Bytes of the file system that are kept back."""
+        return self._volume.reserve
 
     def set_reserve(self, reserve: int) -> None:
         """Keep back so many bytes of the file system from now on."""

@@ -125,6 +125,29 @@ class Catalog:
 
         self._write(work)
 
+    def record_new(self, infos: Sequence[BlobInfo]) -> None:
+        """Enter blobs that had not even a folder before, all at once."""
+
+        def work(c: sqlite3.Connection) -> None:
+            raw = [(info.digest.raw,) for info in infos]
+            c.executemany("DELETE FROM names WHERE digest = ?", raw)
+            c.executemany("DELETE FROM tombstones WHERE digest = ?", raw)
+            c.executemany(
+                "INSERT INTO blobs VALUES (?1, ?2, ?3, ?4) ON CONFLICT (digest) DO UPDATE"
+                " SET length = ?2, stored_at = ?3, name = ?4",
+                [(info.digest.raw, info.length, info.stored_at, info.name) for info in infos],
+            )
+            c.executemany(
+                "INSERT OR REPLACE INTO names VALUES (?, ?, ?)",
+                [
+                    (name, info.digest.raw, info.stored_at)
+                    for info in infos
+                    for name in set(info.names)
+                ],
+            )
+
+        self._write(work)
+
     def forget(self, digest: Digest, tombstone: Tombstone | None = None) -> None:
         """Take a blob out, and remember its deletion if that is what it was."""
 

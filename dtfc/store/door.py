@@ -272,7 +272,8 @@ class Door:
             self._present(folder, digest)
             self._catalog.begin(digest)
             self._add_name(folder, name)
-            self._folders.sync_leaf(digest, folder)
+            # What leads to the folder as well: it may stand in a log alone.
+            self._folders.sync(digest, folder)
             self._catalog.record(self._present(folder, digest))
 
     def remove(self, digest: Digest) -> Deleted:

@@ -65,21 +65,24 @@ class Folders:
         Raises:
             OSError: anything but its absence.
         """
+        return self._open(self._layout.levels(digest))
+
+    def _open(self, levels: list[str]) -> int | None:
         try:
             if self._one_call:
                 try:
-                    return syscalls.open_beneath(self._base, self._layout.relative(digest))
+                    return syscalls.open_beneath(self._base, "/".join(levels))
                 except syscalls.Unsupported:
                     self._one_call = False
-            return self._descend(digest)
+            return self._descend(levels)
         except OSError as error:
             if error.errno in _NO_FOLDER:
                 return None
             raise
 
-    def _descend(self, digest: Digest) -> int:
+    def _descend(self, levels: list[str]) -> int:
         fd = os.dup(self._base)
-        for name in self._layout.levels(digest):
+        for name in levels:
             try:
                 deeper = os.open(name, _FOLDER, dir_fd=fd)
             finally:
@@ -121,7 +124,7 @@ class Folders:
             fd = self.open(digest)
         if fd is None:
             with self._volume.failing("make a blob's folder"):
-                fd = self._make(digest)
+                fd = self._make(digest, self._layout.levels(digest))
         try:
             with self._volume.failing("lock a blob's folder"):
                 fcntl.flock(fd, fcntl.LOCK_EX)
@@ -129,11 +132,35 @@ class Folders:
         finally:
             os.close(fd)
 
-    def _make(self, digest: Digest) -> int:
+    def adopt(self, digest: Digest, source: int, name: str) -> None:
+        """Move a folder that was prepared into a blob's place, if that has none.
+
+        Nothing is made durable.
+
+        Args:
+            digest: the blob.
+            source: the descriptor of the folder that the prepared one lies in.
+            name: what it is called there.
+
+        Raises:
+            Unsupported: this system cannot rename without replacing.
+            OSError: FileExistsError if there is a folder already.
+        """
+        levels = self._layout.levels(digest)
+        shard = self._open(levels[:-1])
+        if shard is None:
+            shard = self._make(digest, levels[:-1])
+        try:
+            syscalls.rename_new(source, name, shard, levels[-1])
+        finally:
+            os.close(shard)
+        self._forget("", digest)
+
+    def _make(self, digest: Digest, levels: list[str]) -> int:
         fd = os.dup(self._base)
         path = ""
         missing = False
-        for name in self._layout.levels(digest):
+        for name in levels:
             path = f"{path}/{name}"
             try:
                 if not missing:

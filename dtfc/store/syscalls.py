@@ -1,6 +1,6 @@
-"""Two system calls that the standard library does not have.
+"""System calls that the standard library does not have.
 
-Both are optional: where the kernel or the C library lacks them, the caller is
+All are optional: where the kernel or the C library lacks them, the caller is
 told so and does without.
 """
 
@@ -16,6 +16,7 @@ _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_BENEATH = 0x08
 _FALLOC_FL_KEEP_SIZE = 0x01
+_RENAME_NOREPLACE = 0x01
 
 # What a kernel without the call, or a sandbox that filters it, answers.
 _NOT_HERE = frozenset({errno.ENOSYS, errno.EPERM, errno.E2BIG, errno.EINVAL})
@@ -102,3 +103,54 @@ def allocate(fd: int, offset: int, length: int) -> None:
     if number in _CANNOT_ALLOCATE:
         raise Unsupported
     raise OSError(number, os.strerror(number))
+
+
+def rename_new(source: int, name: str, target: int, new_name: str) -> None:
+    """Rename, unless the new name is taken.
+
+    Args:
+        source: the descriptor of the folder that has it.
+        name: what it is called there.
+        target: the descriptor of the folder that shall have it.
+        new_name: what it shall be called.
+
+    Raises:
+        Unsupported: the C library, the kernel or the file system cannot.
+        OSError: as ``renameat2(2)`` says; FileExistsError if the name is taken.
+    """
+    call = getattr(_libc, "renameat2", None)
+    if call is None:
+        raise Unsupported
+    result: int = call(
+        ctypes.c_int(source),
+        ctypes.c_char_p(os.fsencode(name)),
+        ctypes.c_int(target),
+        ctypes.c_char_p(os.fsencode(new_name)),
+        ctypes.c_uint(_RENAME_NOREPLACE),
+    )
+    if result != 0:
+        number = ctypes.get_errno()
+        if number in (errno.ENOSYS, errno.EINVAL):
+            raise Unsupported
+        raise OSError(number, os.strerror(number), new_name)
+
+
+def sync_filesystem(fd: int) -> None:
+    """Make everything on a file system durable.
+
+    Args:
+        fd: of any file on it. A write that failed since this was opened is
+            reported (by kernels from 5.8 on).
+
+    Raises:
+        Unsupported: there is no ``syncfs`` here.
+        OSError: something did not reach the disk, and never will.
+    """
+    call = getattr(_libc, "syncfs", None)
+    if call is None:
+        raise Unsupported
+    if call(ctypes.c_int(fd)) != 0:
+        number = ctypes.get_errno()
+        if number == errno.ENOSYS:
+            raise Unsupported
+        raise OSError(number, os.strerror(number))

@@ -165,9 +165,13 @@ class Volume:
             try:
                 os.fsync(fd)
             except OSError:
-                with self._lock:
-                    self.failed_syncs += 1
+                self.count_failed_sync()
                 raise
+
+    def count_failed_sync(self) -> None:
+        """Note that an fsync failed, so that writes end when too many did."""
+        with self._lock:
+            self.failed_syncs += 1
 
     def allocate(self, fd: int, offset: int, length: int) -> bool:
         """Set blocks aside for bytes that will come; False where that is not possible.

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from dtfc.access.decisions import Verb
 from dtfc.digest import Digest
 from dtfc.disk import Disk, Lane
-from dtfc.errors import Absent, BadInput, Contradiction, DtfcError
+from dtfc.errors import Absent, BadInput, Contradiction, DtfcError, TooLarge
 from dtfc.http.digests import parse_digest_field, parse_legacy_digest, repr_digest
 from dtfc.http.preconditions import Representation, precondition_for_write
 from dtfc.http.problems import (
@@ -29,14 +29,17 @@ from dtfc.web.fastlane import HotBlob, HotBlobs
 from dtfc.web.fields import content_fields, validator_fields
 from dtfc.web.forms import boundary_of, store_files
 from dtfc.web.ingest import Ingest
+from dtfc.web.smallputs import LONGEST
 from dtfc.web.transmit import FileSource, send
 
 if TYPE_CHECKING:
     from dtfc.peers.loader import Loader
     from dtfc.store.blobs import BlobInfo, OpenBlob, Store
     from dtfc.store.incoming import Stored
+    from dtfc.web.body import RequestBody
     from dtfc.web.gate import Gate
     from dtfc.web.request import Request
+    from dtfc.web.smallputs import SmallPuts
 
 JSON = "application/json"
 
@@ -101,6 +104,7 @@ class Blobs:
         gate: who may do what.
         terms: replaced as a whole when the configuration is read again.
         hot: where blobs asked for are kept open.
+        small_puts: where small blobs are stored in groups; None if nowhere.
     """
 
     def __init__(
@@ -112,6 +116,7 @@ class Blobs:
         *,
         terms: Terms,
         hot: HotBlobs,
+        small_puts: SmallPuts | None = None,
     ) -> None:
         self._store = store
         self._disk = disk
@@ -119,6 +124,7 @@ class Blobs:
         self._gate = gate
         self.terms = terms
         self._hot = hot
+        self._small_puts = small_puts
 
     # -- reading ------------------------------------------------------------
 
@@ -237,19 +243,44 @@ class Blobs:
         expected, sha256 = _promised(request, digest)
         if await self._failed_precondition(request, "PUT", expected):
             return
-        ingest = self._new_ingest()
-        try:
-            await ingest.open(request.body.length, want_sha256=sha256 is not None)
-            await ingest.receive(request.body)
-            stored = await ingest.commit(name, digest=expected, sha256=sha256)
-        finally:
-            ingest.close()
+        length = request.body.length
+        # Who waits for 100 Continue is told first whether there is room.
+        small = sha256 is None and not request.head.expects_continue
+        if small and length is not None and length <= LONGEST:
+            stored = await self._put_small(request.body, length, name, expected)
+        else:
+            ingest = self._new_ingest()
+            try:
+                await ingest.open(length, want_sha256=sha256 is not None)
+                await ingest.receive(request.body)
+                stored = await ingest.commit(name, digest=expected, sha256=sha256)
+            finally:
+                ingest.close()
         stored_digest = stored.info.digest
         self._loader.stored(stored_digest)
         request.put("Location", f"/{stored_digest}")
         request.put("ETag", stored_digest.etag)
         request.put("Repr-Digest", repr_digest(stored_digest))
         request.answer(201 if stored.new else 200, _json(_stub(stored, name)), JSON)
+
+    async def _put_small(
+        self, body: RequestBody, length: int, name: str | None, expected: Digest | None
+    ) -> Stored:
+        """Store a body that fits in memory: in a group, or else in one trip to the disk.
+
+        Raises:
+            TooLarge, WrongDigest, Denied, NoSpace, StoreFailure: nothing is stored.
+        """
+        limit = self.terms.max_body
+        if limit is not None and length > limit:
+            raise TooLarge(limit, "--max-body")
+        blocks = await body.read(length)
+        whole = blocks[0] if len(blocks) == 1 else b"".join(blocks)
+        if self._small_puts is not None:
+            stored = await self._small_puts.put(whole, name, expected)
+            if stored is not None:
+                return stored
+        return await self._disk.run(_store_whole, self._store, whole, name, expected)
 
     async def post(self, request: Request) -> None:
         """Store the files of a form."""
@@ -308,6 +339,15 @@ class Blobs:
             return False
         request.problem(precondition_failed())
         return True
+
+
+def _store_whole(store: Store, body: bytes, name: str | None, digest: Digest | None) -> Stored:
+    intake = store.intake(len(body))
+    try:
+        intake.write([body])
+        return intake.commit(name, digest=digest)
+    finally:
+        intake.discard()
 
 
 def _promised(request: Request, digest: Digest | None) -> tuple[Digest | None, bytes | None]:

@@ -1,0 +1,207 @@
+"""After a crash: what the log of a dead process holds is stored once more.
+
+Each process has a folder of its own for its logs, and holds its lock. Whoever
+opens the store looks for folders that nobody holds, before it serves anything:
+a power cut may have left in the tree a blob without its bytes, and the log is
+what says so.
+
+A record says "this was stored while it had no folder". What happened to the
+blob later stands in its folder: a tombstone or a marker wins over the record,
+and so do further names. So a record can be replayed any number of times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+
+from dtfc.errors import Absent, Denied
+from dtfc.store import notes, syscalls
+from dtfc.store.door import Door
+from dtfc.store.folders import Folders
+from dtfc.store.layout import Layout
+from dtfc.store.log import Record, read
+from dtfc.store.volume import Volume, write_all
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextlib.contextmanager
+def searching(layout: Layout) -> Iterator[None]:
+    """Hold the lock under which folders of logs are made, and searched for dead ones.
+
+    Raises:
+        OSError: it cannot be had.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(f"{layout.own('log')}/lock", flags, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+class OwnFolder:
+    """The folder of one process's logs; its lock says that the process lives.
+
+    Args:
+        layout: the store.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._above = layout.own("log")
+        self.path = f"{self._above}/{secrets.token_hex(8)}"
+        with searching(layout):
+            os.mkdir(self.path, 0o700)
+            self._fd = os.open(self.path, _FOLDER)
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def sync(self) -> None:
+        """Make it durable that it is there, with all that it holds.
+
+        Raises:
+            OSError: it is not.
+        """
+        os.fsync(self._fd)
+        above = os.open(self._above, _FOLDER)
+        try:
+            os.fsync(above)
+        finally:
+            os.close(above)
+
+    def remove(self) -> None:
+        """Take it away, as far as that can be done."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def close(self) -> None:
+        """Give up the lock."""
+        os.close(self._fd)
+
+
+class Replay:
+    """Stores what dead processes have left in their logs.
+
+    Args:
+        layout: where blobs lie.
+        volume: the file system.
+        folders: the folders of blobs.
+        door: where blobs go in.
+    """
+
+    def __init__(self, layout: Layout, volume: Volume, folders: Folders, door: Door) -> None:
+        self._layout = layout
+        self._volume = volume
+        self._folders = folders
+        self._door = door
+
+    def run(self) -> int:
+        """Replay every log that nobody holds; return how many records there were.
+
+        Waits while another process does the same, for until then the tree may
+        show what is not whole.
+
+        Raises:
+            NoSpace, StoreFailure: as the operating system says; the logs stay.
+        """
+        count = 0
+        with self._volume.failing("read its logs"), searching(self._layout):
+            above = self._layout.own("log")
+            for name in sorted(os.listdir(above)):
+                if name != "lock":
+                    count += self._folder(f"{above}/{name}")
+        return count
+
+    def _folder(self, path: str) -> int:
+        try:
+            fd = os.open(path, _FOLDER)
+        except NotADirectoryError:
+            return 0
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return 0
+        else:
+            logs = [read(f"{path}/{name}") for name in os.listdir(path) if name.startswith("log-")]
+            for records, distrusted in logs:
+                for record in records:
+                    self._restore(record, rewrite=distrusted)
+            count = sum(len(records) for records, _ in logs)
+            if count:
+                self._make_durable()
+            shutil.rmtree(path, ignore_errors=True)
+            return count
+        finally:
+            os.close(fd)
+
+    def _make_durable(self) -> None:
+        """What was found whole may still be in memory alone, if only a process died."""
+        base = os.open(self._layout.basedir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            syscalls.sync_filesystem(base)
+        except syscalls.Unsupported:
+            os.sync()
+        finally:
+            os.close(base)
+
+    def _restore(self, record: Record, *, rewrite: bool) -> None:
+        names = self._look(record, rewrite=rewrite)
+        if names is not None:
+            self._store(record)
+            # Those that it got later.
+            for name in names:
+                if name != record.name:
+                    self._door.name(record.digest, name)
+        self._door.settle(record.digest)
+
+    def _look(self, record: Record, *, rewrite: bool) -> tuple[str, ...] | None:
+        """Look what is there, and take away bytes that are not the blob's.
+
+        Returns:
+            The names that stand there, if the blob has to be stored; None if
+            it is there, or must not be.
+        """
+        with self._folders.existing(record.digest) as folder:
+            if folder is None:
+                return ()
+            if notes.read_404(folder) is not None:
+                return None
+            names = tuple(each for each in notes.read_names(folder) if "\0" not in each)
+            if not rewrite and _holds(folder, record.body):
+                if record.name is not None and record.name not in names:
+                    wanted = notes.names_file((record.name, *names))
+                    self._volume.replace(folder, notes.NAMES, wanted)
+                    self._folders.sync_leaf(record.digest, folder)
+                return None
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(notes.DATA, dir_fd=folder)
+            return names
+
+    def _store(self, record: Record) -> None:
+        scratch = self._volume.scratch()
+        try:
+            with self._volume.failing("write", len(record.body)):
+                write_all(scratch.fd, [record.body], 0)
+            # Not deliberate: a deletion is later than anything in a log.
+            with contextlib.suppress(Absent, Denied):
+                self._door.enter(
+                    scratch, record.digest, len(record.body), record.name, deliberate=False
+                )
+        finally:
+            scratch.drop()
+
+
+def _holds(folder: int, body: bytes) -> bool:
+    """Tell whether a blob's bytes are these."""
+    fd = notes.open_regular(folder, notes.DATA)
+    if fd is None:
+        return False
+    with open(fd, "rb") as file:
+        return file.read(len(body) + 1) == body
