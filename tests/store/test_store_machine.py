@@ -22,10 +22,11 @@ from hypothesis.stateful import (
 )
 
 from dtfc.digest import Digest
-from dtfc.errors import Absent, Denied, DtfcError, WrongDigest
+from dtfc.errors import Absent, Denied, DtfcError, StoreFailure, WrongDigest
 from dtfc.store.blobs import Store, open_store
 from dtfc.store.incoming import Intake
 from dtfc.store.partials import Partial
+from dtfc.store.together import Small, Together
 
 BLOBS = [b"", b"a", b"bb" * 50, bytes(range(256)) * 20]
 NAMES = [None, "a", "b.txt", "ü"]
@@ -54,6 +55,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.partials: dict[bytes, Partial] = {}
         self.partial_bytes: dict[bytes, bytes] = {}
         self.open_intakes: list[Intake] = []
+        self.together: Together | None = None
+        self.in_log: set[bytes] = set()
+        self.first_names: dict[bytes, list[str]] = {}
         self.store: Store = self.opened(self.fan_out)
 
     def opened(self, fan_out: int | None) -> Store:
@@ -62,6 +66,7 @@ class StoreMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "store"):
             self.let_go()
+            self.end_together()
             self.store.close()
             shutil.rmtree(self.base)
 
@@ -90,6 +95,57 @@ class StoreMachine(RuleBasedStateMachine):
         intake = self.store.intake(len(data) if known else None)
         intake.write([data[at : at + cuts] for at in range(0, len(data), cuts)])
         self.expect_stored(data, name, lambda: intake.commit(name, digest=Digest.of(data)))
+
+    @rule(group=st.lists(st.tuples(blob, name), min_size=1, max_size=4))
+    def put_together(self, group: list[tuple[bytes, str | None]]) -> None:
+        if self.together is None:
+            self.together = self.store.together()
+        results = self.together.put([Small(data, name) for data, name in group])
+        for (data, name), result in zip(group, results, strict=True):
+            assert not isinstance(result, StoreFailure)
+            if result is None:
+                # It has a folder, if only because it came twice in the group.
+                assert os.path.isdir(self.store.layout.folder(Digest.of(data)))
+                continue
+            assert data not in self.blobs
+            assert data not in self.deleted
+            self.blobs[data] = with_name([], name)
+            assert list(result.info.names) == self.blobs[data]
+            self.first_names[data] = list(self.blobs[data])
+            self.in_log.add(data)
+
+    @rule()
+    def settle(self) -> None:
+        if self.together is not None:
+            self.together.settle()
+            self.together._join()
+            self.in_log.clear()
+
+    @rule(lost=st.sets(blob), how=st.sampled_from(["folder", "bytes", "file"]))
+    def lose_power(self, lost: set[bytes], how: str) -> None:
+        """The process dies, and the tree loses what nothing but the log has made durable."""
+        self.let_go()
+        if self.together is not None:
+            self.together._let_go()
+            self.together = None
+        layout = self.store.layout
+        self.store.close()
+        for data in lost & self.in_log & self.blobs.keys():
+            folder = layout.folder(Digest.of(data))
+            if self.marked[data] or list(self.blobs[data]) != self.named_first(data):
+                continue  # something later has made its folder durable
+            if how == "folder":
+                shutil.rmtree(folder)
+            elif how == "file":
+                os.unlink(f"{folder}/data")
+            else:
+                os.chmod(f"{folder}/data", 0o644)
+                os.truncate(f"{folder}/data", 0)
+        self.in_log.clear()
+        self.store = self.opened(None)
+
+    def named_first(self, data: bytes) -> list[str]:
+        return self.first_names.get(data, [])
 
     @rule(target=intakes, data=blob)
     def begin_put(self, data: bytes) -> tuple[Intake, bytes]:
@@ -141,6 +197,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert list(gone.info.names) == self.blobs.pop(data)
         if 404 not in self.marked[data]:
             self.deleted.add(data)
+        self.in_log.discard(data)
         if data in self.partial_bytes and data not in self.partials:
             del self.partial_bytes[data]
 
@@ -213,8 +270,15 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self.let_go()
+        self.end_together()
         self.store.close()
         self.store = self.opened(None)
+
+    def end_together(self) -> None:
+        if self.together is not None:
+            self.together.close()
+            self.together = None
+        self.in_log.clear()
 
     def readable(self, data: bytes) -> bool:
         return data in self.blobs and not self.marked[data]
