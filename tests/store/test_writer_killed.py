@@ -164,7 +164,7 @@ def test_killed_at_random(tmp_path: Path, seed: int) -> None:
         acknowledged |= {each for each in range(number) if _there(base, each)}
 
 
-def _lose(chance: random.Random, folder: Callable[[Digest], str], acknowledged: set[int]) -> None:
+def _lose(chance: random.Random, folder: Callable[[Digest], str], logged: set[int]) -> None:
     """Take from the tree what was put last, as a power cut would."""
     for each in sorted(logged)[-10:]:
         data = f"{folder(Digest.of(body(each)))}/data"
