@@ -216,7 +216,10 @@ class Node(MultiService):
         """Begin it anew: what it remembers was made under other settings."""
         self._hot.clear()
         self.site.fast_lane = FastLane(
-            self._hot, self.site.limits, lambda: self._gate.admits_all(Verb.GET)
+            self._hot,
+            self.site.limits,
+            lambda: self._gate.admits_all(Verb.GET),
+            self._reactor,
         )
 
     def announce_end(self) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -137,6 +138,11 @@ class AccessLog:
 
 
 def _quoted(text: str) -> str:
+    """Escape; what is short comes again and again, and is remembered."""
+    return _remembered(text) if len(text) < 300 else _escaped(text)
+
+
+def _escaped(text: str) -> str:
     """Escape what would end the quotes or the line, or reach a terminal as a command."""
     if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
         return text
@@ -146,3 +152,6 @@ def _quoted(text: str) -> str:
         else "".join(f"\\x{byte:02x}" for byte in character.encode("latin-1", "replace"))
         for character in text
     )
+
+
+_remembered = lru_cache(maxsize=2048)(_escaped)

@@ -46,7 +46,14 @@ from dtfc.web.accesslog import host_of
 from dtfc.web.body import RequestBody
 from dtfc.web.fastlane import ONE_WRITE, Hit, read_now
 from dtfc.web.request import CLIENT_LEFT, SERVER, Request
-from dtfc.web.transmit import FileSource, Shrunk, can_send_files, send_from_file
+from dtfc.web.transmit import (
+    TURN,
+    FileSource,
+    Shrunk,
+    can_send_files,
+    resident,
+    send_from_file,
+)
 
 if TYPE_CHECKING:
     from dtfc.web.site import Bounds, Site
@@ -266,34 +273,47 @@ class Channel(http.HTTPChannel):
         if hit is None:
             return False
         blob, span = hit.blob, hit.span
-        date = self.site.http_date()
+        site = self.site
+        date = site.http_date()
         if span is None:
+            small = blob.whole(date)
+            if small is not None:
+                transport.write_now(small)
+                self._since = site.clock.seconds()
+                site.log_hit(self, hit, 200, blob.length)
+                return True
             status, span, head = 200, Span(0, blob.length), blob.whole_head(date)
         else:
             status, head = 206, blob.part_head(date, span)
-        if span.length > ONE_WRITE:
-            self._phase = Phase.ANSWER
-            blob.hold()
+        if span.length <= ONE_WRITE:
+            body = memoryview(_scratch)[: span.length]
+            if not read_now(blob.watched.fd, body, span.start):
+                return False
+            transport.write_now(head, body)
+            sent = span.length
+        elif resident(blob.watched.fd, span.start, min(span.length, TURN)):
+            sent = transport.send_now(head, blob.watched.fd, span.start, span.length)
+        else:
             transport.write(head)
-            sending = Deferred.fromCoroutine(self._send_hot(hit, status, span))
-            sending.addErrback(self._hot_failed)
+            sent = 0
+        if sent == span.length:
+            self._since = site.clock.seconds()
+            site.log_hit(self, hit, status, sent)
             return True
-        body = memoryview(_scratch)[: span.length]
-        if not read_now(blob.watched.fd, body, span.start):
-            return False
-        transport.write_now(head, body)
-        self._since = self.site.clock.seconds()
-        self.site.log_hit(self, hit, status, span.length)
+        self._phase = Phase.ANSWER
+        blob.hold()
+        sending = Deferred.fromCoroutine(self._send_hot(hit, status, span, sent))
+        sending.addErrback(self._hot_failed)
         return True
 
-    async def _send_hot(self, hit: Hit, status: int, span: Span) -> None:
-        """Send a large part of a hot blob, then go on to the next request."""
+    async def _send_hot(self, hit: Hit, status: int, span: Span, sent: int) -> None:
+        """Send the rest of a part of a hot blob, then go on to the next request."""
         began = self.site.clock.seconds()
         source = FileSource(hit.blob.watched.fd, hit.blob.length)
         lane = Lane(self.site.disk)
-        sent = 0
+        rest = Span(span.start + sent, span.length - sent)
         try:
-            async for count in send_from_file(self.transport, lane, source, span):
+            async for count in send_from_file(self.transport, lane, source, rest):
                 sent += count
         finally:
             if lane.idle:

@@ -26,6 +26,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from twisted.internet.interfaces import IReactorTime
+
 from dtfc.http.heads import BadHead, HeadReader, Limits, RequestHead
 from dtfc.http.ranges import Plan, Span
 from dtfc.store.watched import WatchedBlob
@@ -62,8 +64,12 @@ LONGEST_HEAD = 2048
 #: Heads whose parsing is remembered.
 MOST_TAILS = 1024
 
-#: Bodies up to this size leave in one write with their head.
-ONE_WRITE = 64 * 1024
+#: Blobs up to this size are kept in memory with their head while they are hot.
+SMALL = 8 * 1024
+
+#: Parts up to this size are copied into one write with their head; larger ones
+#: are cheaper to send from the file.
+ONE_WRITE = 16 * 1024
 
 _GET = b"GET /"
 _HEX_END = len(_GET) + 128
@@ -146,7 +152,17 @@ class HotBlob:
             its space, which takes the kernel a while.
     """
 
-    __slots__ = ("_closed", "_discard", "_part", "_users", "_whole", "length", "watched")
+    __slots__ = (
+        "_answer",
+        "_answer_date",
+        "_discard",
+        "_part",
+        "_users",
+        "_whole",
+        "closed",
+        "length",
+        "watched",
+    )
 
     def __init__(
         self,
@@ -158,7 +174,9 @@ class HotBlob:
         self._discard = discard
         self.length = watched.info.length
         self._users = 0
-        self._closed = False
+        self.closed = False
+        self._answer = b""
+        self._answer_date = b""
         info = watched.info
         shared = validator_fields(info.digest, int(info.stored_at), max_age)
 
@@ -181,6 +199,21 @@ class HotBlob:
             .replace(b"\x02", b"%d")
         )
 
+    def whole(self, date: bytes) -> bytes | None:
+        """Return the whole answer of a small blob; None if it is not small, or not at hand.
+
+        It is the same for everybody within a second.
+        """
+        if self._answer_date != date:
+            if not 0 < self.length <= SMALL:
+                return None
+            body = bytearray(self.length)
+            if not read_now(self.watched.fd, memoryview(body), 0):
+                return None
+            self._answer = self.whole_head(date) + body
+            self._answer_date = date
+        return self._answer
+
     def whole_head(self, date: bytes) -> bytes:
         """Return the head of a 200."""
         return self._whole % date
@@ -196,12 +229,14 @@ class HotBlob:
     def release(self) -> None:
         """Note that it is sent."""
         self._users -= 1
-        if self._closed and not self._users:
+        if self.closed and not self._users:
             self._discard(self.watched)
 
     def close(self) -> None:
         """Close it once nobody sends it any more."""
-        self._closed = True
+        if self.closed:
+            return
+        self.closed = True
         if not self._users:
             self._discard(self.watched)
 
@@ -217,17 +252,19 @@ class HotBlobs:
         self.most = most
         self._blobs: OrderedDict[bytes, HotBlob] = OrderedDict()
 
-    def find(self, digest_hex: bytes) -> HotBlob | None:
-        """Return a blob if nothing about it has changed."""
+    def get(self, digest_hex: bytes) -> HotBlob | None:
+        """Return a blob that is kept, changed or not; it is the latest one asked for then."""
         blob = self._blobs.get(digest_hex)
-        if blob is None:
-            return None
-        if not blob.watched.unchanged():
-            del self._blobs[digest_hex]
-            blob.close()
-            return None
-        self._blobs.move_to_end(digest_hex)
+        if blob is not None:
+            self._blobs.move_to_end(digest_hex)
         return blob
+
+    def drop(self, blob: HotBlob) -> None:
+        """Let go of a blob that has changed."""
+        key = blob.watched.info.digest.hex.encode("ascii")
+        if self._blobs.get(key) is blob:
+            del self._blobs[key]
+        blob.close()
 
     def has(self, digest_hex: bytes) -> bool:
         """Whether a blob is kept, changed or not."""
@@ -235,10 +272,9 @@ class HotBlobs:
 
     def drop_changed(self) -> None:
         """Let go of what has changed: a deleted blob's disk space waits for it."""
-        for key, blob in list(self._blobs.items()):
+        for blob in list(self._blobs.values()):
             if not blob.watched.unchanged():
-                del self._blobs[key]
-                blob.close()
+                self.drop(blob)
 
     def keep(self, blob: HotBlob) -> None:
         """Keep a blob; the one that was not asked for the longest makes room."""
@@ -272,7 +308,7 @@ class Hit:
     """
 
     blob: HotBlob
-    line: bytes
+    line: str
     tail: Tail
     span: Span | None
 
@@ -284,12 +320,23 @@ class FastLane:
         blobs: what is kept open.
         limits: of heads.
         admits: whether anybody may GET at this moment.
+        clock: the reactor.
     """
 
-    def __init__(self, blobs: HotBlobs, limits: Limits, admits: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        blobs: HotBlobs,
+        limits: Limits,
+        admits: Callable[[], bool],
+        clock: IReactorTime,
+    ) -> None:
         self.blobs = blobs
         self._tails = Tails(limits)
         self._admits = admits
+        self._clock = clock
+        self._repeats: dict[bytes, Hit] = {}
+        self._checked: set[HotBlob] = set()
+        self._admitted: bool | None = None
 
     def match(self, data: bytes) -> Hit | None:
         """Return what a plain, hot GET asks for; None for anything else.
@@ -297,12 +344,22 @@ class FastLane:
         Args:
             data: all that came, when nothing had come before.
         """
+        repeat = self._repeats.get(data)
+        if repeat is None:
+            return self._look_at(data)
+        if repeat.blob.closed:
+            del self._repeats[data]
+            return self._look_at(data)
+        good = self._unchanged(repeat.blob) and self._open_to_all()
+        return repeat if good else None
+
+    def _look_at(self, data: bytes) -> Hit | None:
         line_end = _end_of_line(data)
         # Nothing may follow the head: what looks like a Range there is none.
         if not line_end or data.find(b"\r\n\r\n", line_end - 2) != len(data) - 4:
             return None
-        blob = self.blobs.find(data[len(_GET) : _HEX_END])
-        if blob is None or not self._admits():
+        blob = self.blobs.get(data[len(_GET) : _HEX_END])
+        if blob is None or not self._unchanged(blob) or not self._open_to_all():
             return None
         tail = data[line_end:]
         span: Span | None = None
@@ -316,7 +373,42 @@ class FastLane:
         elif not blob.length:
             return None
         known = self._tails.look_up(tail)
-        return None if known is None else Hit(blob, data[: line_end - 2], known, span)
+        if known is None:
+            return None
+        hit = Hit(blob, data[: line_end - 2].decode("ascii"), known, span)
+        if len(self._repeats) >= MOST_TAILS:
+            self._repeats.clear()
+        self._repeats[data] = hit
+        return hit
+
+    def _unchanged(self, blob: HotBlob) -> bool:
+        """Whether nothing about a blob has changed, asked once a turn of the loop.
+
+        All that is answered in one turn had arrived when the turn began.
+        """
+        if blob in self._checked:
+            return True
+        if not blob.watched.unchanged():
+            self.blobs.drop(blob)
+            return False
+        self._until_next_turn()
+        self._checked.add(blob)
+        return True
+
+    def _open_to_all(self) -> bool:
+        """Whether anybody may GET, asked once a turn of the loop."""
+        if self._admitted is None:
+            self._until_next_turn()
+            self._admitted = self._admits()
+        return self._admitted
+
+    def _until_next_turn(self) -> None:
+        if not self._checked and self._admitted is None:
+            self._clock.callLater(0, self._forget)
+
+    def _forget(self) -> None:
+        self._checked.clear()
+        self._admitted = None
 
 
 def _end_of_line(data: bytes) -> int:

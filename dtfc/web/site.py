@@ -254,7 +254,7 @@ class Site(server.Site):
             Entry(
                 now,
                 channel.address,
-                hit.line.decode("ascii"),
+                hit.line,
                 status,
                 sent,
                 0.0 if began is None else now - began,

@@ -46,13 +46,20 @@ T = TypeVar("T")
 #: Bytes that one connection may send before the others have their turn.
 TURN = 1024 * 1024
 
+#: The least that it may send in a turn, however many others there are.
+SHORTEST_TURN = 128 * 1024
+
 #: Bytes read at once where sendfile is not possible.
 BLOCK = 256 * 1024
 
 
 #: Bytes from which a span is sent corked. A small one must not be: where it is a
 #: little more than one segment, the rest would wait for a delayed ACK (40 ms).
-CORK_FROM = 256 * 1024
+CORK_FROM = 4 * 1024 * 1024
+
+#: More follows: do not send a segment that is not full. Nothing where there is
+#: no such flag.
+_MORE: int = getattr(socket, "MSG_MORE", 0)
 
 #: Linux's name for it, else the BSDs'.
 _CORK: int | None = getattr(socket, "TCP_CORK", getattr(socket, "TCP_NOPUSH", None))
@@ -126,6 +133,8 @@ class FileServer(tcp.Server, Metered):
     """An accepted TCP connection that can send from a file."""
 
     _file: _Sending | None = None
+    senders = 0
+    """Connections of this process that send from a file now."""
 
     def writeSomeData(self, data: bytes) -> Any:  # noqa: N802 -- Twisted's name
         """Write some data and count what the kernel took."""
@@ -149,6 +158,32 @@ class FileServer(tcp.Server, Metered):
         self.bytes_out += sent
         if sent < len(data):
             self.write(data[sent:])
+
+    def send_now(self, head: bytes, fd: int, offset: int, count: int) -> int:
+        """Send a head and as much of a file as the kernel takes at once.
+
+        It saves a turn of the loop, and the head shares its segment with the
+        first bytes. Nothing may be buffered before (:attr:`unsent`).
+
+        Returns:
+            The bytes of the file that left; what is missing of the head is
+            buffered.
+        """
+        try:
+            sent = self.socket.send(head, _MORE)
+        except OSError:
+            # Full, or gone: then the loop will meet the same error and close.
+            sent = 0
+        self.bytes_out += sent
+        if sent < len(head):
+            self.write(head[sent:])
+            return 0
+        try:
+            from_file = os.sendfile(self.fileno(), fd, offset, min(count, TURN))
+        except OSError:
+            return 0
+        self.bytes_out += from_file
+        return from_file
 
     def cork(self, *, on: bool) -> None:
         """Send full segments only, while on; what is left leaves when it is off.
@@ -176,6 +211,7 @@ class FileServer(tcp.Server, Metered):
         if self.disconnected:
             return fail(ConnectionLost())
         self._file = _Sending(fd, offset, count)
+        FileServer.senders += 1
         self.startWriting()
         return self._file.done
 
@@ -206,29 +242,37 @@ class FileServer(tcp.Server, Metered):
 
     def _send_some(self, sending: _Sending) -> Any:
         try:
-            sent = os.sendfile(self.fileno(), sending.fd, sending.offset, min(sending.left, TURN))
+            # The more send, the less each may at a time, so that a turn stays short.
+            piece = max(SHORTEST_TURN, TURN // FileServer.senders)
+            sent = os.sendfile(self.fileno(), sending.fd, sending.offset, min(sending.left, piece))
         except BlockingIOError:
             return None
         except OSError:
             return main.CONNECTION_LOST
         if sent == 0:
-            self._file = None
+            self._over()
             sending.done.errback(Failure(Shrunk(sending.offset)))
             return None
         self.bytes_out += sent
         sending.offset += sent
         sending.left -= sent
         if sending.left == 0:
-            self._file = None
+            self._over()
             self.stopWriting()
             sending.done.callback(sending.count)
             if self.disconnecting or self._writeDisconnecting:
                 self.startWriting()
         return None
 
+    def _over(self) -> None:
+        self._file = None
+        FileServer.senders -= 1
+
     def connectionLost(self, reason: Failure) -> None:  # noqa: N802 -- Twisted's name
         """Tell whoever waits for the file to be sent."""
-        sending, self._file = self._file, None
+        sending = self._file
+        if sending is not None:
+            self._over()
         super().connectionLost(reason)
         if sending is not None and not sending.done.called:
             sending.done.errback(reason)

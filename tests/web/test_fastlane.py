@@ -86,7 +86,7 @@ class TwoRoads:
             port.transport = FileServer
             self.sites.append(site)
             self.ports.append(port)
-        lane = FastLane(self.hot, Limits(), lambda: self.gate.admits_all(Verb.GET))
+        lane = FastLane(self.hot, Limits(), lambda: self.gate.admits_all(Verb.GET), reactor)
         match = lane.match
 
         def counted(data: bytes) -> Hit | None:
@@ -403,6 +403,6 @@ def test_the_oldest_blob_makes_room(tmp_path: Path) -> None:
         assert watched is not None
         hot.keep(HotBlob(watched, 1))
 
-    assert [hot.find(digest.hex.encode()) is not None for digest in digests] == [False, True, True]
+    assert [hot.has(digest.hex.encode()) for digest in digests] == [False, True, True]
     hot.clear()
     store.close()
