@@ -19,6 +19,7 @@ from twisted.web.resource import Resource
 
 from dtfc.access.decisions import Policy, Verb
 from dtfc.disk import DiskThreads
+from dtfc.errors import Draining
 from dtfc.http.heads import Limits
 from dtfc.peers.body import PeerLimits
 from dtfc.peers.client import open_peer_http
@@ -92,6 +93,7 @@ class Node(MultiService):
             disk=self._disk,
         )
         self.site.trusted_proxies = settings.trusted_proxies
+        self._stopping = False
         self._store: Store | None = None
         self._loader: Loader | None = None
         self._blobs: Blobs | None = None
@@ -161,7 +163,8 @@ class Node(MultiService):
         self._stalls.start()
         if store.needs_reindex:
             self._log.info("the catalog is made anew from the tree")
-            self._disk.run(store.reindex).addCallbacks(self._reindexed, self._reindex_failed)
+            reindexing = self._disk.run(store.reindex, lambda: self._stopping)
+            reindexing.addCallbacks(self._reindexed, self._reindex_failed)
         MultiService.startService(self)
 
     def stopService(self) -> Deferred[Any]:  # noqa: N802 -- Twisted's name
@@ -169,6 +172,7 @@ class Node(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        self._stopping = True
         await MultiService.stopService(self)
         self.site.abort()
         # What is cut notices it in the next turn, and has a line to write.
@@ -270,6 +274,9 @@ class Node(MultiService):
         self._log.info("the catalog is complete: {counts}", counts=counts)
 
     def _reindex_failed(self, failure: Failure) -> None:
+        if failure.check(Draining):
+            self._log.info("the catalog is made anew at the next start")
+            return
         self._log.failure("the catalog could not be made anew; 'dtfc reindex' tries again", failure)
 
 

@@ -80,7 +80,8 @@ def client_of(caller: Caller, trusted: Sequence[Network]) -> str | None:
     for address in reversed(chain):
         if not _within(address, trusted):
             break
-    return address
+    # What is no address came through unchecked; it reaches no log.
+    return address if _parse(address) is not None else "unknown"
 
 
 def is_local(caller: Caller, trusted: Sequence[Network]) -> bool:

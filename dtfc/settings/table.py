@@ -279,7 +279,7 @@ class Settings:
         "N",
         values.integer(0, 100_000),
         "128",
-        "The most blobs that are kept open to be answered for at once; two open files each.",
+        "The most blobs that are kept open to be answered for at once; three open files each.",
         reloadable=True,
     )
     header_timeout: float = setting(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Self
 
 from dtfc.digest import Digest
@@ -174,6 +174,10 @@ class Store:
     def failed_syncs(self) -> int:
         """How many fsyncs have failed since the store was opened."""
         return self._volume.failed_syncs
+
+    def note_failed_sync(self) -> None:
+        """Count an fsync that failed in another process which writes for this one."""
+        self._volume.count_failed_sync()
 
     def recover(self) -> None:
         """Tidy up after processes that were killed; safe while others run.
@@ -422,13 +426,17 @@ class Store:
 
     # -- the catalog --------------------------------------------------------
 
-    def reindex(self) -> Reindexed:
+    def reindex(self, stopped: Callable[[], bool] = lambda: False) -> Reindexed:
         """Rebuild the catalog from the tree; PUTs and DELETEs may go on.
 
+        Args:
+            stopped: asked again and again; True gives up, to be done another time.
+
         Raises:
+            Draining: it was given up.
             StoreFailure: the tree cannot be listed, or the catalog not read.
         """
-        return self.catalog.reindex(self)
+        return self.catalog.reindex(self, stopped)
 
     def folders(self) -> Iterator[Digest]:
         """Yield every digest that has data or a tombstone here, in order.

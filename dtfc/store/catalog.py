@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from dtfc.digest import Digest
-from dtfc.errors import StoreFailure
+from dtfc.errors import Draining, StoreFailure
 from dtfc.store import schema
 from dtfc.store.facts import BlobInfo
 from dtfc.store.listing import (
@@ -274,14 +274,19 @@ class Catalog:
         except StoreFailure:
             return []
 
-    def reindex(self, tree: Tree) -> Reindexed:
+    def reindex(self, tree: Tree, stopped: Callable[[], bool]) -> Reindexed:
         """Make the catalog agree with the tree, while PUTs and DELETEs go on.
 
         Each digest is looked up and entered under its own lock, so what this
         walk has seen and a DELETE has removed since is not entered again.
         Deletions that are remembered stay remembered.
 
+        Args:
+            tree: what is so.
+            stopped: asked before each digest; True gives up.
+
         Raises:
+            Draining: it was given up; ``needs_reindex`` stays set.
             StoreFailure: the tree cannot be listed, or the catalog not read;
                 ``needs_reindex`` stays set.
         """
@@ -295,11 +300,15 @@ class Catalog:
         self._missed = False
         folders = stale = 0
         for digest in tree.folders():
+            if stopped():
+                raise Draining
             tree.settle(digest)
             folders += 1
         last: Digest | None = None
         while batch := self.digests(last):
             for digest in batch:
+                if stopped():
+                    raise Draining
                 if not tree.keeps(digest):
                     tree.settle(digest)
                     stale += 1

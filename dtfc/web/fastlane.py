@@ -245,7 +245,7 @@ class HotBlobs:
     """The blobs asked for lately, at most so many.
 
     Args:
-        most: blobs kept open, two descriptors each; 0 keeps none.
+        most: blobs kept open, three descriptors each; 0 keeps none.
     """
 
     def __init__(self, most: int) -> None:

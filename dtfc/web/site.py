@@ -167,6 +167,10 @@ class Site(server.Site):
     def _let_in(self) -> None:
         while self._parked and len(self.channels) < self.bounds.connections:
             waiting = self._parked.popleft()
+            if self.draining:
+                # It has sent nothing that was read; it may ask another node.
+                waiting.transport.loseConnection()
+                continue
             self.channels.add(waiting)
             waiting.unpark()
         if self._full and len(self.channels) < self.bounds.connections:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtfc.digest import Digest
-from dtfc.errors import BadInput, BrokenStore, StoreFailure
+from dtfc.errors import BadInput, BrokenStore, Draining, StoreFailure
 from dtfc.store import schema
 from dtfc.store.blobs import Store, open_store
 from dtfc.store.catalog import Catalog, Tombstone
@@ -421,3 +421,20 @@ def test_failure_during_a_reindex_asks_for_another(
     monkeypatch.setattr(small, "settle", settle)
     small.reindex()
     assert small.needs_reindex
+
+
+def test_reindex_can_be_given_up_and_is_then_still_wanted(small: Store) -> None:
+    for number in range(5):
+        put(small, b"%d" % number, f"{number}")
+    small.catalog.require_reindex()
+    asked: list[None] = []
+
+    def enough() -> bool:
+        asked.append(None)
+        return len(asked) > 2
+
+    with pytest.raises(Draining):
+        small.reindex(enough)
+    assert small.needs_reindex
+    assert small.reindex().blobs == 5
+    assert not small.needs_reindex
