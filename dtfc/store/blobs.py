@@ -16,7 +16,7 @@ from dtfc.digest import Digest
 from dtfc.errors import Absent
 from dtfc.store import notes
 from dtfc.store.catalog import Catalog, Reindexed
-from dtfc.store.door import Door, holds, refuse_marked
+from dtfc.store.door import Door, forbidden, holds, refuse_marked
 from dtfc.store.facts import BlobInfo, Deleted, Marker, Space, Stored
 from dtfc.store.folders import Folders
 from dtfc.store.incoming import Intake
@@ -219,6 +219,17 @@ class Store:
         """
         with self._folder(digest, "read a marker") as folder:
             return None if folder is None else notes.read_marker(folder)
+
+    def may_store(self, digest: Digest) -> None:
+        """Return if a blob may be stored; a tombstone does not stand in the way.
+
+        Raises:
+            Denied: an operator's marker forbids it.
+            StoreFailure: as the operating system says.
+        """
+        marker = self.marker(digest)
+        if marker is not None and marker.by_operator:
+            raise forbidden(marker, digest, self.layout)
 
     def stat(self, digest: Digest) -> BlobInfo:
         """Return the facts of a blob.

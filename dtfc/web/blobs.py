@@ -249,6 +249,8 @@ class Blobs:
         if small and length is not None and length <= LONGEST:
             stored = await self._put_small(request.body, length, name, expected)
         else:
+            if expected is not None:
+                await self._disk.run(self._store.may_store, expected)
             ingest = self._new_ingest()
             try:
                 await ingest.open(length, want_sha256=sha256 is not None)

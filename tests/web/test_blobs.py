@@ -189,6 +189,32 @@ class TestPut:
 
         assert wire.statuses == [422]
 
+    def test_what_the_operator_denies_is_403_before_the_body(self, served: Served) -> None:
+        marker = Path(served.store.layout.marker(DIGEST, 404))
+        marker.parent.mkdir(parents=True)
+        marker.touch()
+        wire = served.wire()
+
+        wire.send(
+            f"PUT /{DIGEST} HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n"
+            "Expect: 100-continue\r\n\r\n".encode()
+        )
+
+        assert wire.statuses == [403]
+
+    def test_what_was_deleted_may_be_stored_again(self, served: Served) -> None:
+        served.ask("PUT", f"/{DIGEST}", HELLO)
+        served.ask("DELETE", f"/{DIGEST}")
+        wire = served.wire()
+
+        wire.send(
+            f"PUT /{DIGEST} HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n"
+            "Expect: 100-continue\r\n\r\n".encode()
+        )
+        wire.send(HELLO)
+
+        assert wire.statuses == [100, 201]
+
     def test_without_a_length_is_411(self, served: Served) -> None:
         assert served.ask("PUT", "/x").status == 411
 
