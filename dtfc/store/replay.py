@@ -19,7 +19,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 
-from dtfc.errors import Absent, Denied
+from dtfc.errors import Absent, Denied, NoSpace
 from dtfc.store import notes, syscalls
 from dtfc.store.door import Door
 from dtfc.store.folders import Folders
@@ -109,7 +109,7 @@ class Replay:
         show what is not whole.
 
         Raises:
-            NoSpace, StoreFailure: as the operating system says; the logs stay.
+            StoreFailure: as the operating system says; the logs stay.
         """
         count = 0
         with self._volume.failing("read its logs"), searching(self._layout):
@@ -130,13 +130,20 @@ class Replay:
             return 0
         else:
             logs = [read(f"{path}/{name}") for name in os.listdir(path) if name.startswith("log-")]
+            complete = True
             for records, distrusted in logs:
                 for record in records:
-                    self._restore(record, rewrite=distrusted)
+                    try:
+                        self._restore(record, rewrite=distrusted)
+                    except NoSpace:
+                        # The rest of the store is served all the same; what is
+                        # missing waits in the log for the next opening.
+                        complete = False
             count = sum(len(records) for records, _ in logs)
             if count:
                 self._make_durable()
-            shutil.rmtree(path, ignore_errors=True)
+            if complete:
+                shutil.rmtree(path, ignore_errors=True)
             return count
         finally:
             os.close(fd)

@@ -17,6 +17,7 @@ _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_BENEATH = 0x08
 _FALLOC_FL_KEEP_SIZE = 0x01
 _RENAME_NOREPLACE = 0x01
+_SYNC_FILE_RANGE_WRITE = 0x02
 
 # What a kernel without the call, or a sandbox that filters it, answers.
 _NOT_HERE = frozenset({errno.ENOSYS, errno.EPERM, errno.E2BIG, errno.EINVAL})
@@ -154,3 +155,19 @@ def sync_filesystem(fd: int) -> None:
         if number == errno.ENOSYS:
             raise Unsupported
         raise OSError(number, os.strerror(number))
+
+
+def start_writing(fd: int, offset: int, length: int) -> None:
+    """Ask that a part of a file be written to the disk, without waiting for that.
+
+    This makes nothing durable; it makes a later fsync short. Where it cannot be
+    had, or fails, nothing is said: the fsync will.
+    """
+    call = getattr(_libc, "sync_file_range", None)
+    if call is not None:
+        call(
+            ctypes.c_int(fd),
+            ctypes.c_int64(offset),
+            ctypes.c_int64(length),
+            ctypes.c_uint(_SYNC_FILE_RANGE_WRITE),
+        )

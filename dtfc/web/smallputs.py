@@ -155,6 +155,8 @@ class Writer(ProcessProtocol):
         code = getattr(reason.value, "exitCode", None)
         if code == UNABLE or not self._ready:
             self._unable = True
+            if self._ready:
+                self._store.note_failed_sync()
         self._running = self._ready = False
         self._answers = Answers()
         if code != 0:

@@ -225,3 +225,56 @@ def test_walk_leaves_nothing_open(folders: Folders) -> None:
     walk.close()
     list(folders.walk())
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def prepared(tmp_path: Path) -> int:
+    """Return the descriptor of a folder that holds a prepared one, ``draft``."""
+    (tmp_path / "drafts/draft").mkdir(parents=True)
+    (tmp_path / "drafts/draft/data").write_bytes(b"x")
+    return os.open(tmp_path / "drafts", os.O_RDONLY)
+
+
+def test_a_prepared_folder_is_moved_into_place(
+    folders: Folders, layout: Layout, tmp_path: Path
+) -> None:
+    source = prepared(tmp_path)
+    folders.adopt(DIGEST, source, "draft")
+    os.close(source)
+    assert Path(layout.data(DIGEST)).read_bytes() == b"x"
+    assert os.listdir(tmp_path / "drafts") == []
+
+
+def test_a_folder_that_is_there_is_not_replaced(
+    folders: Folders, layout: Layout, tmp_path: Path
+) -> None:
+    with folders.making(DIGEST):
+        pass
+    source = prepared(tmp_path)
+    with pytest.raises(FileExistsError):
+        folders.adopt(DIGEST, source, "draft")
+    os.close(source)
+    assert os.listdir(layout.folder(DIGEST)) == []
+
+
+def test_nothing_is_moved_behind_a_link(folders: Folders, layout: Layout, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    os.symlink(elsewhere, Path(layout.basedir) / layout.levels(DIGEST)[0])
+    source = prepared(tmp_path)
+    with pytest.raises(OSError):  # noqa: PT011 - which one depends on the kernel's calls
+        folders.adopt(DIGEST, source, "draft")
+    os.close(source)
+    assert os.listdir(elsewhere) == []
+
+
+def test_a_prepared_folder_counts_as_not_durable(
+    folders: Folders, layout: Layout, tmp_path: Path, disk: FailingDisk
+) -> None:
+    source = prepared(tmp_path)
+    folders.adopt(DIGEST, source, "draft")
+    os.close(source)
+    disk.record()
+    with folders.making(DIGEST) as leaf:
+        folders.sync(DIGEST, leaf)
+    synced = {path for function, path in disk.calls if function == "fsync"}
+    assert {layout.folder(DIGEST), os.path.dirname(layout.folder(DIGEST))} <= synced

@@ -20,6 +20,7 @@ from dtfc.errors import (
     WrongDigest,
     WrongLength,
 )
+from dtfc.store import incoming, syscalls
 from dtfc.store.blobs import Store, open_store
 from dtfc.store.incoming import Intake, Stored
 
@@ -391,3 +392,24 @@ def test_failed_write_ends_the_intake(store: Store, disk: FailingDisk) -> None:
     disk.heal()
     with pytest.raises(StoreFailure):
         intake.write([DATA])
+
+
+def test_the_disk_is_asked_to_begin_before_the_end(
+    small: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(incoming, "_WRITE_EVERY", 1000)
+    monkeypatch.setattr(
+        syscalls, "start_writing", lambda _fd, offset, length: asked.append((offset, length))
+    )
+    intake = small.intake(None)
+    for _ in range(5):
+        intake.write([b"x" * 600])
+    intake.commit(None)
+    assert asked == [(0, 1200), (1200, 1200)]
+
+
+def test_where_the_disk_cannot_be_asked_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    syscalls.start_writing(-1, 0, 10)
+    monkeypatch.setattr(syscalls, "_libc", None)
+    syscalls.start_writing(0, 0, 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
@@ -16,6 +17,7 @@ from dtfc.store.blobs import Store, open_store
 from dtfc.store.log import BLOCK
 from dtfc.store.replay import searching
 from dtfc.store.together import Small, Together
+from tests.store.conftest import FailingDisk
 
 GROUPS = [
     [Small(bytes([10 * group + number]) * 700, f"name-{group}{number}") for number in range(3)]
@@ -238,3 +240,20 @@ def test_two_puts_of_one_blob_in_two_processes(small: Store) -> None:
     other.close()
     assert small.catalog.totals().blobs == 300
     assert os.listdir(small.layout.own("log")) == ["lock"]
+
+
+def test_on_a_full_disk_the_log_waits(begun: tuple[Store, Together], disk: FailingDisk) -> None:
+    store, together = begun
+    layout = store.layout
+    base = cut_power(store, together)
+    for digest in DIGESTS[:6]:
+        os.truncate(writable(layout.folder(digest), "data"), 3)
+    disk.fail("pwritev", errno.ENOSPC, 1, ever_after=True)
+    opened = open_store(base, reserve=0)
+    disk.heal()
+    assert set(opened.walk()) == set(DIGESTS[6:])
+    opened.close()
+    opened = open_store(base, reserve=0)
+    assert set(opened.walk()) == set(DIGESTS)
+    assert os.listdir(layout.own("log")) == ["lock"]
+    opened.close()

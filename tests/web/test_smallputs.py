@@ -29,6 +29,7 @@ from dtfc.peers.roster import Roster
 from dtfc.store.blobs import Store, open_store
 from dtfc.store.facts import Stored
 from dtfc.store.together import Small
+from dtfc.store.writer import UNABLE
 from dtfc.web import smallputs
 from dtfc.web.blobs import Blobs, Terms
 from dtfc.web.fastlane import HotBlobs
@@ -324,9 +325,7 @@ async def test_a_writer_that_dies_is_begun_anew(
 async def test_a_system_without_the_calls_goes_the_ordinary_road(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        smallputs, "_RUN", f"import sys; sys.stdin.read(0); sys.exit({smallputs.UNABLE})"
-    )
+    monkeypatch.setattr(smallputs, "_RUN", f"import sys; sys.stdin.read(0); sys.exit({UNABLE})")
     monkeypatch.setattr(smallputs, "RETRY", 0.0)
     writer = Writer(store, reactor)
     assert await writer.put(HELLO, None, None) is None
