@@ -27,8 +27,6 @@ import enum
 from http.client import responses
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -36,24 +34,13 @@ from twisted.python.failure import Failure
 from twisted.web import http
 from zope.interface import implementer
 
-from dtfc.disk import Lane
 from dtfc.errors import Stalled
 from dtfc.http.chunked import BadChunk, ChunkedDecoder
 from dtfc.http.heads import BadHead, HeadReader, Limits, RequestHead
 from dtfc.http.problems import Problem, problem_for
-from dtfc.http.ranges import Span
 from dtfc.web.accesslog import host_of
 from dtfc.web.body import RequestBody
-from dtfc.web.fastlane import ONE_WRITE, Hit, read_now
 from dtfc.web.request import CLIENT_LEFT, SERVER, Request
-from dtfc.web.transmit import (
-    TURN,
-    FileSource,
-    Shrunk,
-    can_send_files,
-    resident,
-    send_from_file,
-)
 
 if TYPE_CHECKING:
     from dtfc.web.site import Bounds, Site
@@ -71,13 +58,6 @@ GONE_AFTER = 2
 
 
 _log = Logger()
-
-# Filled and sent within one turn of the loop, so one is enough for all.
-_scratch = bytearray(ONE_WRITE)
-
-
-def _nothing() -> None:
-    """Wait one's turn on a lane."""
 
 
 class Phase(enum.Enum):
@@ -106,7 +86,6 @@ class Channel(http.HTTPChannel):
         self._ahead: list[bytes] = []
         self._ahead_bytes = 0
         self._reading = True
-        self._direct = False
         self._half_closed = 0.0
         self._parked = False
         self._advancing = False
@@ -127,7 +106,6 @@ class Channel(http.HTTPChannel):
         self._networkProducer = self.transport
         self.transport.registerProducer(self, True)
         self._since = self._out_since = self.site.clock.seconds()
-        self._direct = can_send_files(self.transport)
         self.address = host_of(self.transport.getPeer())
         if not self.site.welcome(self):
             self._parked = True
@@ -172,7 +150,7 @@ class Channel(http.HTTPChannel):
         """Take bytes from the socket."""
         if self._phase is Phase.HEAD:
             if not self._reader.started:
-                if self._direct and self._answer_hot(data):
+                if self.answers_at_once(data):
                     return
                 self._since = self.site.clock.seconds()
             self._reader.feed(data)
@@ -183,6 +161,10 @@ class Channel(http.HTTPChannel):
             self._ahead.append(data)
             self._ahead_bytes += len(data)
         self._regulate()
+
+    def answers_at_once(self, data: bytes) -> bool:  # noqa: ARG002 -- for subclasses
+        """Answer what came without parsing it, if that is possible; here it never is."""
+        return False
 
     def _regulate(self) -> None:
         """Read from the socket exactly while there is a place for the bytes."""
@@ -260,78 +242,6 @@ class Channel(http.HTTPChannel):
         self.site.log_refused(self, problem.status)
         self.transport.write(_raw_answer(problem, self.site.http_date()))
         self._linger()
-
-    # -- the fast lane ------------------------------------------------------
-
-    def _answer_hot(self, data: bytes) -> bool:
-        """Answer a plain GET of a hot blob; False if the tree has to."""
-        lane = self.site.fast_lane
-        transport = self.transport
-        if lane is None or self.site.draining or transport.unsent:
-            return False
-        hit = lane.match(data)
-        if hit is None:
-            return False
-        blob, span = hit.blob, hit.span
-        site = self.site
-        date = site.http_date()
-        if span is None:
-            small = blob.whole(date)
-            if small is not None:
-                transport.write_now(small)
-                self._since = site.clock.seconds()
-                site.log_hit(self, hit, 200, blob.length)
-                return True
-            status, span, head = 200, Span(0, blob.length), blob.whole_head(date)
-        else:
-            status, head = 206, blob.part_head(date, span)
-        if span.length <= ONE_WRITE:
-            body = memoryview(_scratch)[: span.length]
-            if not read_now(blob.watched.fd, body, span.start):
-                return False
-            transport.write_now(head, body)
-            sent = span.length
-        elif resident(blob.watched.fd, span.start, min(span.length, TURN)):
-            sent = transport.send_now(head, blob.watched.fd, span.start, span.length)
-        else:
-            transport.write(head)
-            sent = 0
-        if sent == span.length:
-            self._since = site.clock.seconds()
-            site.log_hit(self, hit, status, sent)
-            return True
-        self._phase = Phase.ANSWER
-        blob.hold()
-        sending = Deferred.fromCoroutine(self._send_hot(hit, status, span, sent))
-        sending.addErrback(self._hot_failed)
-        return True
-
-    async def _send_hot(self, hit: Hit, status: int, span: Span, sent: int) -> None:
-        """Send the rest of a part of a hot blob, then go on to the next request."""
-        began = self.site.clock.seconds()
-        source = FileSource(hit.blob.watched.fd, hit.blob.length)
-        lane = Lane(self.site.disk)
-        rest = Span(span.start + sent, span.length - sent)
-        try:
-            async for count in send_from_file(self.transport, lane, source, rest):
-                sent += count
-        finally:
-            if lane.idle:
-                hit.blob.release()
-            else:
-                # Behind the read that is still under way.
-                lane.run(_nothing).addBoth(lambda _none: hit.blob.release())
-            self.site.log_hit(self, hit, status, sent, began)
-        self._since = self.site.clock.seconds()
-        self._next_request()
-
-    def _hot_failed(self, failure: Failure) -> None:
-        if failure.check(Shrunk):
-            _log.error("a blob's file is shorter than it was: {why}", why=failure.getErrorMessage())
-            self.abort()
-        elif not failure.check(ConnectionLost, ConnectionDone, ConnectionAborted):
-            _log.failure("sending a hot blob failed", failure)
-            self.abort()
 
     # -- bodies -------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from dtfc.disk import Disk
 from dtfc.http.heads import Limits
 from dtfc.web.accesslog import Entry, host_of
 from dtfc.web.channel import Channel
+from dtfc.web.express import ExpressChannel
 from dtfc.web.fastlane import FastLane, Hit
 from dtfc.web.gate import caller_of
 from dtfc.web.metrics import Tally
@@ -117,7 +118,7 @@ class Site(server.Site):
         most = self.bounds.per_address
         if most is not None and self._per_address[host_of(addr)] >= most:
             return None
-        channel = Channel(self.limits)
+        channel = ExpressChannel(self.limits)
         channel.site = channel.factory = self
         channel.timeOut = None
         return channel
