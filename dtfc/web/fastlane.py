@@ -25,6 +25,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -296,8 +297,7 @@ class HotBlobs:
         self._blobs.clear()
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """A request that can be answered at once.
 
     Args:
@@ -376,9 +376,10 @@ class FastLane:
         if known is None:
             return None
         hit = Hit(blob, data[: line_end - 2].decode("ascii"), known, span)
-        if len(self._repeats) >= MOST_TAILS:
-            self._repeats.clear()
-        self._repeats[data] = hit
+        if span is None:  # ranges seldom repeat
+            if len(self._repeats) >= MOST_TAILS:
+                self._repeats.clear()
+            self._repeats[data] = hit
         return hit
 
     def _unchanged(self, blob: HotBlob) -> bool:

@@ -97,8 +97,18 @@ def never(_fd: int, _offset: int, _count: int) -> bool:
 
 
 def best() -> Resident:
-    """Return the best way of asking that works here."""
-    return by_cachestat() or by_nowait() or never
+    """Return the best way of asking that works here.
+
+    For a stretch of one step, two reads of a byte cost a third of a cachestat.
+    """
+    exact, quick = by_cachestat(), by_nowait()
+    if exact is None or quick is None:
+        return exact or quick or never
+
+    def resident(fd: int, offset: int, count: int) -> bool:
+        return quick(fd, offset, count) if count <= _STEP else exact(fd, offset, count)
+
+    return resident
 
 
 _scratch = threading.local()
