@@ -6,8 +6,9 @@ a power cut may have left in the tree a blob without its bytes, and the log is
 what says so.
 
 A record says "this was stored while it had no folder". What happened to the
-blob later stands in its folder: a tombstone or a marker wins over the record,
-and so do further names. So a record can be replayed any number of times.
+blob later stands in its folder: a tombstone wins over the record, and so do
+further names; what an operator's marker denies is mended, and stays denied. So
+a record can be replayed any number of times.
 """
 
 from __future__ import annotations
@@ -178,7 +179,11 @@ class Replay:
         with self._folders.existing(record.digest) as folder:
             if folder is None:
                 return ()
-            if notes.read_404(folder) is not None:
+            marker = notes.read_404(folder)
+            if marker is not None and not marker.by_operator:
+                return None
+            if notes.read_marker(folder) is not None:
+                self._mend_denied(record, folder, rewrite=rewrite)
                 return None
             names = tuple(each for each in notes.read_names(folder) if "\0" not in each)
             if not rewrite and _holds(folder, record.body):
@@ -190,6 +195,16 @@ class Replay:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(notes.DATA, dir_fd=folder)
             return names
+
+    def _mend_denied(self, record: Record, folder: int, *, rewrite: bool) -> None:
+        """Put right the bytes of a blob that an operator's marker denies.
+
+        The door would refuse it. But the marker denies the blob, it does not
+        delete it: when it is taken away, the right bytes must be there.
+        """
+        if rewrite or not _holds(folder, record.body):
+            self._volume.replace(folder, notes.DATA, record.body, mode=0o444)
+            self._folders.sync_leaf(record.digest, folder)
 
     def _store(self, record: Record) -> None:
         scratch = self._volume.scratch()

@@ -227,7 +227,7 @@ class Volume:
             # Swept away between its creation and its lock.
             scratch.drop()
 
-    def replace(self, folder: int, name: str, content: bytes) -> None:
+    def replace(self, folder: int, name: str, content: bytes, *, mode: int = 0o644) -> None:
         """Write a small file whole, or leave the old one: durable content, then a rename.
 
         The folder's entry is durable only once the caller has synced the folder.
@@ -236,6 +236,7 @@ class Volume:
             folder: the descriptor of the folder.
             name: the file in it.
             content: all of it.
+            mode: its permissions.
 
         Raises:
             NoSpace, StoreFailure: as the operating system says.
@@ -244,7 +245,7 @@ class Volume:
             draft = self._named(self.own_temp)
             try:
                 write_all(draft.fd, [content], 0)
-                os.fchmod(draft.fd, 0o644)
+                os.fchmod(draft.fd, mode)
                 self.sync(draft.fd, "make a small file durable")
                 os.rename(draft.path or "", name, dst_dir_fd=folder)
                 draft.path = None

@@ -8,11 +8,12 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from dtfc.digest import Digest
-from dtfc.errors import Absent
+from dtfc.errors import Absent, Denied
 from dtfc.store.blobs import Store, open_store
 from dtfc.store.log import BLOCK
 from dtfc.store.replay import searching
@@ -257,3 +258,24 @@ def test_on_a_full_disk_the_log_waits(begun: tuple[Store, Together], disk: Faili
     assert set(opened.walk()) == set(DIGESTS)
     assert os.listdir(layout.own("log")) == ["lock"]
     opened.close()
+
+
+@pytest.mark.parametrize("status", [403, 404])
+@pytest.mark.parametrize("loss", ["the bytes", "half of the bytes", "some bytes", "the file"])
+def test_what_an_operator_denies_is_mended_and_stays_denied(
+    begun: tuple[Store, Together], loss: str, status: Literal[403, 404]
+) -> None:
+    store, together = begun
+    folder = store.layout.folder(DIGESTS[0])
+    marker = Path(store.layout.marker(DIGESTS[0], status))
+    marker.touch()
+    LOSSES[loss](folder)
+    base = cut_power(store, together)
+
+    again = open_store(base, reserve=0)
+    with pytest.raises((Absent, Denied)):
+        again.open(DIGESTS[0])
+    marker.unlink()
+    with again.open(DIGESTS[0]) as blob:
+        assert os.pread(blob.fd, 10_000, 0) == ALL[0].body
+    again.close()
