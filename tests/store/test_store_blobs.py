@@ -93,7 +93,7 @@ def test_device_is_no_blob(small: Store) -> None:
     try:
         os.mknod(f"{folder}/data", 0o20666, os.makedev(1, 5))
     except PermissionError:
-        pytest.skip("this container does not let root make a device")
+        pytest.skip(reason="this container does not let root make a device")
     with pytest.raises(Absent):
         small.open(DIGEST)
 
