@@ -23,7 +23,7 @@ import stat
 import time
 
 from dtfc.digest import Digest
-from dtfc.errors import Absent, Denied, NoSpace
+from dtfc.errors import Absent, Denied, DtfcError, NoSpace
 from dtfc.store import notes
 from dtfc.store.catalog import Catalog
 from dtfc.store.facts import BlobInfo, Deleted, Marker, Stored
@@ -356,9 +356,22 @@ class Door:
                 # Whatever an operator's marker says: it comes and goes unseen.
                 self._catalog.record(info)
                 return True
+            if at is not None:
+                self._finish(folder, digest)
             tombstone = None if at is None else Tombstone(digest, at, _text(stone, "node"))
             self._catalog.forget(digest, tombstone)
             return True
+
+    def _finish(self, folder: int, digest: Digest) -> None:
+        """Take away what a deletion left that was cut off, or a PUT before it lifted a tombstone.
+
+        Where that fails, the tombstone hides it all the same.
+        """
+        with contextlib.suppress(DtfcError, OSError):
+            if any(notes.exists(folder, name) for name in (notes.DATA, notes.NAMES)):
+                self._folders.sync(digest, folder)
+                self._clear(folder)
+                self._folders.sync_leaf(digest, folder)
 
     def _present(self, folder: int, digest: Digest) -> BlobInfo:
         info = self.describe(folder, digest)
