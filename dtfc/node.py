@@ -29,6 +29,7 @@ from dtfc.peers.transfer import LoadLimits
 from dtfc.store.blobs import Store, open_store
 from dtfc.web.accesslog import AccessLog
 from dtfc.web.blobs import Blobs, Terms
+from dtfc.web.colleagues import Alone, Colleagues
 from dtfc.web.fastlane import FastLane, HotBlobs
 from dtfc.web.gate import Gate
 from dtfc.web.metrics import Metrics
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IListeningPort
 
     from dtfc.settings import Settings
+    from dtfc.web.families import Family
 
 #: Seconds between two looks for partials that have expired.
 EXPIRY_PERIOD = 3600
@@ -58,14 +60,26 @@ class Node(MultiService):
         settings: in force from the start; :meth:`reload` replaces them.
         reactor: the loop and the clock.
         access_log: takes whole lines, without their line ends.
+        colleagues: the other processes that serve the same store; None if
+            there are none.
+        chores: whether this process does what only one of them should: expire
+            partials, make the catalog anew.
     """
 
     _log = Logger()
 
     def __init__(
-        self, settings: Settings, reactor: Any, access_log: Callable[[Sequence[str]], object]
+        self,
+        settings: Settings,
+        reactor: Any,
+        access_log: Callable[[Sequence[str]], object],
+        *,
+        colleagues: Colleagues | None = None,
+        chores: bool = True,
     ) -> None:
         MultiService.__init__(self)
+        self._colleagues = colleagues or Alone()
+        self._chores = chores
         self.settings = settings
         self._reactor = reactor
         self._disk = DiskThreads(reactor, settings.disk_threads)
@@ -98,6 +112,7 @@ class Node(MultiService):
         self._loader: Loader | None = None
         self._blobs: Blobs | None = None
         self._writer: Writer | None = None
+        self._metrics: Metrics | None = None
 
     def listening(self, port: IListeningPort) -> None:
         """Let the port's connections send files, and be counted."""
@@ -145,23 +160,25 @@ class Node(MultiService):
             small_puts=self._writer,
         )
         self._open_fast_lane()
-        metrics = Metrics(self.site, self._loader.counters, store, self._stalls)
+        self._metrics = Metrics(self.site, self._loader.counters, store, self._stalls)
         status = Status(
             store,
             self._disk,
             self._roster,
             self._gate,
             draining=lambda: self.site.leaving,
-            metrics=metrics.text,
+            metrics=self._metrics.text,
             clock=self._reactor,
+            colleagues=self._colleagues,
         )
         self.site.resource = Routes(self._blobs, status).resource()
         # From here on nothing can fail: the threads would keep the process alive.
         self._disk.start()
         self._watch.startService()
-        self._expiry.start(EXPIRY_PERIOD)
+        if self._chores:
+            self._expiry.start(EXPIRY_PERIOD)
         self._stalls.start()
-        if store.needs_reindex:
+        if store.needs_reindex and self._chores:
             self._log.info("the catalog is made anew from the tree")
             reindexing = self._disk.run(store.reindex, lambda: self._stopping)
             reindexing.addCallbacks(self._reindexed, self._reindex_failed)
@@ -211,6 +228,10 @@ class Node(MultiService):
         self._open_fast_lane()
         if self._loader is not None:
             self._loader.set_limits(load_limits_of(settings), peer_limits_of(settings))
+        self.read_peers()
+
+    def read_peers(self) -> None:
+        """Read the peer list again, soon."""
         self._disk.run(self._roster.read).addCallback(self._roster.apply).addCallbacks(
             self._peers_changed,
             lambda failure: self._log.failure("reading the peer list", failure),
@@ -226,6 +247,27 @@ class Node(MultiService):
             self._reactor,
         )
 
+    async def ready(self) -> None:
+        """Return at once: it serves when it has started."""
+
+    def answers(self) -> bool:
+        """Say yes: who can ask has the loop, and the loop is all there is."""
+        return True
+
+    def reopen_log(self) -> None:
+        """Do nothing: the log that it writes to is the process's own."""
+
+    async def leave_ports(self) -> None:
+        """Do nothing: the ports are the process's own."""
+
+    def counts(self) -> list[Family]:
+        """Return what this process counts for itself."""
+        return self._metrics.counts() if self._metrics is not None else []
+
+    def numbers(self) -> tuple[int, int]:
+        """Return how many connections and peers there are."""
+        return len(self.site.channels), len(self._roster.current())
+
     def announce_end(self) -> None:
         """Say in /readyz that this node is about to drain."""
         self.site.leaving = True
@@ -240,8 +282,7 @@ class Node(MultiService):
 
     def status(self) -> str:
         """Say in one line how the node is."""
-        peers = len(self._roster.current())
-        connections = len(self.site.channels)
+        connections, peers = self.numbers()
         return f"{connections} connections, {peers} peers"
 
     def _peers_changed(self, change: RosterChange) -> None:

@@ -17,14 +17,18 @@ from twisted.application.service import MultiService
 from twisted.python import usage
 
 from dtfc import __version__
+from dtfc.daemon.crew import Crew
 from dtfc.daemon.lifecycle import Daemon, ProcessSignals
 from dtfc.daemon.listen import Listening, check_endpoints
 from dtfc.daemon.logs import LoggedLines, ReopenableFile
 from dtfc.daemon.notify import Notifier
+from dtfc.daemon.place import spawner
 from dtfc.daemon.privileges import choose_identity
+from dtfc.daemon.trial import try_store
 from dtfc.errors import BadSetting, BadSettings
 from dtfc.peers.listing import parse_roster
-from dtfc.settings import TABLE, Loaded, load
+from dtfc.peers.roster import Roster
+from dtfc.settings import TABLE, Loaded, Settings, load
 from dtfc.settings.declaring import Setting
 from dtfc.settings.reading import unknown
 
@@ -95,10 +99,6 @@ def makeService(options: Options) -> MultiService:  # noqa: N802 - Twisted's nam
     """
     from twisted.internet import reactor  # noqa: PLC0415 - twistd's --reactor has chosen by now
 
-    # Everything is imported before privileges are shed: the user that the
-    # process becomes may not be able to read it.
-    from dtfc.node import Node  # noqa: PLC0415 - --help and --check-config do without
-
     parent = options.parent if options.parent is not None else {}
     read = partial(load, dict(options), dict(os.environ), os.getcwd())
     try:
@@ -106,7 +106,7 @@ def makeService(options: Options) -> MultiService:  # noqa: N802 - Twisted's nam
         identity = choose_identity(loaded, parent.get("uid"), parent.get("gid"), os.geteuid())
         settings = loaded.settings
         log = ReopenableFile(settings.log) if settings.log is not None else None
-        node = Node(settings, reactor, (log or LoggedLines()).lines)
+        node: Any = (_crew if settings.workers > 1 else _node)(settings, reactor, log)
     except BadSettings as error:
         refuse(*error.problems)
     except BadSetting as error:
@@ -114,7 +114,11 @@ def makeService(options: Options) -> MultiService:  # noqa: N802 - Twisted's nam
     if identity is not None and options.parent is not None:
         # twistd sheds privileges by these, after the privileged step.
         options.parent["uid"], options.parent["gid"] = identity.uid, identity.gid
-    listening = Listening(loaded, reactor, node.site, node.listening)
+    listening = Listening(
+        loaded, reactor, node.site, node.listening, keep_keys=settings.workers > 1
+    )
+    if isinstance(node, Crew):
+        node.keys_of = listening.keys_of
     daemon = Daemon(
         loaded,
         read=read,
@@ -129,6 +133,28 @@ def makeService(options: Options) -> MultiService:  # noqa: N802 - Twisted's nam
     node.setServiceParent(daemon)
     listening.setServiceParent(daemon)
     return daemon
+
+
+def _node(settings: Settings, reactor: Any, log: ReopenableFile | None) -> Any:
+    # Everything is imported before privileges are shed: the user that the
+    # process becomes may not be able to read it.
+    from dtfc.node import Node  # noqa: PLC0415 - --help and --check-config do without
+
+    return Node(settings, reactor, (log or LoggedLines()).lines)
+
+
+def _crew(settings: Settings, reactor: Any, log: ReopenableFile | None) -> Crew:
+    def check(fresh: Settings) -> None:
+        Roster(fresh.peerlist, me=fresh.me, melist=fresh.melist)
+
+    return Crew(
+        settings,
+        reactor,
+        check=check,
+        log_fd=lambda: log.fd if log is not None else None,
+        attempt=try_store,
+        spawn=spawner(reactor, dict(os.environ)),
+    )
 
 
 def refuse(*problems: BadSetting) -> NoReturn:

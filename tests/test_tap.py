@@ -54,6 +54,7 @@ NOTHING_GIVEN = {
     "max-age": None,
     "config": None,
     "check-config": 0,
+    "workers": None,
     "log": None,
     "log-format": None,
     "drain-notice": None,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import sys
+
 
 class CannotStart(SystemExit, Exception):
     """The daemon cannot start.
@@ -22,3 +26,21 @@ class CannotStart(SystemExit, Exception):
 
 # twistd prints the qualified name before the message and cuts off after 100 bytes.
 CannotStart.__module__ = "dtfc"
+
+
+def end_with(error: CannotStart) -> None:
+    """Make the process end with this message and exit code 1, when it ends.
+
+    For a start that fails after the loop has begun to run: what is raised in it
+    twistd turns into a crash report, and the exit code stays 0.
+    """
+
+    def end() -> None:
+        sys.stdout.flush()
+        sys.stderr.write(f"{error}\n")
+        sys.stderr.flush()
+        os._exit(1)
+
+    # What is registered last is called first: nothing of the others' is left out
+    # but what an exit at once leaves out, and no thread runs any more.
+    atexit.register(end)

@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger, globalLogPublisher
 
-from dtfc.daemon.cannot_start import CannotStart
+from dtfc.daemon.cannot_start import CannotStart, end_with
 from dtfc.daemon.listen import Listening
 from dtfc.daemon.logs import Messages, ReopenableFile
 from dtfc.daemon.notify import Notifier
@@ -50,8 +50,24 @@ class Served(Protocol):
     def listening(self, port: IListeningPort) -> None:
         """Take note of a port, before its first connection."""
 
+    async def ready(self) -> None:
+        """Return when it serves.
+
+        Raises:
+            CannotStart: it never will.
+        """
+
+    def answers(self) -> bool:
+        """Whether anybody does the work; nobody is told of a life that is none."""
+
     def reload(self, settings: Settings) -> None:
         """Put new settings in force, all or (raising ``BadSetting``) nothing."""
+
+    def reopen_log(self) -> None:
+        """Have every other process open the log file anew."""
+
+    async def leave_ports(self) -> None:
+        """Have every other process let go of the ports, and return when it has."""
 
     def announce_end(self) -> None:
         """Say in /readyz that it will take no new work soon."""
@@ -116,6 +132,7 @@ class Daemon(MultiService):
         signals: where signals come from.
         log: the file of ``--log``; ``None`` without one.
         identity: who the process becomes after the privileged step.
+        fail: makes the process end, once it ends, with a message and code 1.
     """
 
     _log = Logger()
@@ -132,6 +149,7 @@ class Daemon(MultiService):
         signals: Signals,
         log: ReopenableFile | None,
         identity: Identity | None,
+        fail: Callable[[CannotStart], None] = end_with,
     ) -> None:
         MultiService.__init__(self)
         self._loaded = loaded
@@ -143,10 +161,11 @@ class Daemon(MultiService):
         self._signals = signals
         self._file = log
         self._identity = identity
+        self._fail = fail
         self._messages: Messages | None = None
         self._draining: Deferred[None] | None = None
         self._stopped = False
-        self._watchdog = LoopingCall(lambda: notifier.alive(node.status()))
+        self._watchdog = LoopingCall(self._tell_alive)
         self._watchdog.clock = reactor
 
     def privilegedStartService(self) -> None:  # noqa: N802 - Twisted's name
@@ -206,6 +225,7 @@ class Daemon(MultiService):
         """Open the log file anew, as it may have been moved away."""
         if self._file is not None:
             self._file.reopen()
+        self._node.reopen_log()
 
     def terminate(self) -> None:
         """Drain, and then stop; when called again, stop now."""
@@ -253,11 +273,28 @@ class Daemon(MultiService):
     def _running(self) -> None:
         self._signals.on(signal.SIGTERM, self.terminate)
         self._signals.on(signal.SIGINT, self.terminate)
+        Deferred.fromCoroutine(self._become_ready()).addErrback(
+            lambda failure: self._log.failure("becoming ready", failure)
+        )
+
+    async def _become_ready(self) -> None:
+        try:
+            await self._node.ready()
+        except CannotStart as error:
+            self._fail(error)
+            self._stop()
+            return
+        if self._draining is not None:
+            return
         status = self._node.status()
         self._notifier.ready(status)
         self._log.info("ready: {status}", status=status)
         if self._notifier.watchdog_interval is not None:
             self._watchdog.start(self._notifier.watchdog_interval)
+
+    def _tell_alive(self) -> None:
+        if self._node.answers():
+            self._notifier.alive(self._node.status())
 
     def _reload(self) -> None:
         fresh = self._read()
@@ -294,6 +331,7 @@ class Daemon(MultiService):
                 await deferLater(self._reactor, notice)
             drained = Deferred.fromCoroutine(self._node.drain())
             drained.addTimeout(timeout, self._reactor)
+            await self._node.leave_ports()
             await self._listening.close()
             await drained
         except DeferredTimeout:

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dtfc.daemon.cannot_start import CannotStart
-from dtfc.daemon.tls import TlsEndpoint
+from dtfc.daemon.tls import Keys, TlsEndpoint
 from dtfc.errors import BadSetting
 from dtfc.settings import Loaded
 
@@ -112,6 +112,7 @@ class Listening(Service):
         reactor: accepts.
         factory: makes the protocol of each connection.
         bound: is told of each port before it accepts its first connection.
+        keep_keys: whether what TLS needs is kept for other processes.
     """
 
     _log = Logger()
@@ -122,12 +123,15 @@ class Listening(Service):
         reactor: Any,
         factory: IProtocolFactory,
         bound: Callable[[IListeningPort], None],
+        *,
+        keep_keys: bool = False,
     ) -> None:
         self._loaded = loaded
         self._reactor = reactor
         self._factory = factory
         self._bound = bound
-        self._tls: list[TlsEndpoint] = []
+        self._keep_keys = keep_keys
+        self._tls: dict[IListeningPort, TlsEndpoint] = {}
         self.ports: list[IListeningPort] = []
 
     def privilegedStartService(self) -> None:  # noqa: N802 - Twisted's name
@@ -158,7 +162,7 @@ class Listening(Service):
             BadSetting: one of them is unusable; the old ones hold.
         """
         try:
-            uses = [endpoint.reread() for endpoint in self._tls]
+            uses = [endpoint.reread() for endpoint in self._tls.values()]
         except Exception as error:
             raise self._loaded.problem("listen", _said(error)) from error
 
@@ -167,6 +171,11 @@ class Listening(Service):
                 use()
 
         return use_all
+
+    def keys_of(self, port: IListeningPort) -> Keys | None:
+        """Return what a port's TLS needs, if it speaks TLS and that was kept."""
+        endpoint = self._tls.get(port)
+        return endpoint.keys if endpoint is not None else None
 
     def _open(self) -> None:
         settings = self._loaded.settings
@@ -187,9 +196,9 @@ class Listening(Service):
     def _open_endpoint(self, description: str) -> None:
         try:
             if description.startswith("ssl:"):
-                endpoint = TlsEndpoint(description, self._reactor)
+                endpoint = TlsEndpoint(description, self._reactor, keep_keys=self._keep_keys)
                 port = endpoint.listen(self._factory)
-                self._tls.append(endpoint)
+                self._tls[port] = endpoint
                 self._add(port, "https")
             else:
                 outcome = serverFromString(self._reactor, description).listen(self._factory)

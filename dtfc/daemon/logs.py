@@ -41,12 +41,18 @@ class ReopenableFile:
 
     Args:
         path: the file, absolute, or ``-`` for standard output.
+        fd: the file, open already.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, fd: int | None = None) -> None:
         self.path = path
         self.lost = 0
-        self._fd: int | None = None
+        self._fd = fd
+
+    @property
+    def fd(self) -> int | None:
+        """The open file; ``None`` if it is not open."""
+        return self._fd
 
     def open(self) -> None:
         """Open the file, and make it (0640) if it is missing.

@@ -7,8 +7,10 @@ it here takes that call, keeps the address, and puts a context of our own betwee
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from OpenSSL import SSL
@@ -19,8 +21,16 @@ from twisted.internet.interfaces import (
     IProtocolFactory,
 )
 from twisted.internet.protocol import Factory
+from twisted.internet.ssl import (
+    Certificate,
+    CertificateOptions,
+    DiffieHellmanParameters,
+    PrivateCertificate,
+)
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\n.+?\n-----END CERTIFICATE-----", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +67,12 @@ class _Listener:
 
 
 @implementer(IOpenSSLContextFactory)
-class _CurrentContext:
-    """Hands each new connection the context that is in force."""
+class CurrentContext:
+    """Hands each new connection the context that is in force.
+
+    Args:
+        inner: makes it; may be replaced.
+    """
 
     def __init__(self, inner: IOpenSSLContextFactory) -> None:
         self.inner = inner
@@ -74,16 +88,19 @@ class TlsEndpoint:
     Args:
         description: the endpoint string.
         reactor: opens the port.
+        keep_keys: whether to keep, in :attr:`keys`, what the files say, for
+            another process.
 
     Raises:
         Exception: of many kinds: whatever is wrong with the string or the files.
     """
 
-    def __init__(self, description: str, reactor: Any) -> None:
+    def __init__(self, description: str, reactor: Any, *, keep_keys: bool = False) -> None:
         self._description = description
         self._reactor = reactor
         self._parsed = _parse(description)
-        self._context = _CurrentContext(self._parsed.context)
+        self.keys = read_keys(description) if keep_keys else None
+        self._context = CurrentContext(self._parsed.context)
 
     def listen(self, factory: IProtocolFactory) -> IListeningPort:
         """Open the port."""
@@ -99,9 +116,11 @@ class TlsEndpoint:
             Exception: of many kinds; nothing has changed then.
         """
         fresh = _parse(self._description).context
+        keys = read_keys(self._description) if self.keys is not None else None
 
         def use() -> None:
             self._context.inner = fresh
+            self.keys = keys
 
         return use
 
@@ -116,3 +135,80 @@ def _parse(description: str) -> _Parsed:
     if listener.parsed is None:
         raise ValueError(f"{description!r} is no ssl: endpoint")
     return listener.parsed
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What the files of an ``ssl:`` endpoint say, for a process that may not read them.
+
+    Args:
+        key: private key, PEM.
+        certificate: PEM.
+        chain: further certificates, PEM; empty without any.
+        dh_parameters: PEM; empty without any.
+        method: a constant of ``OpenSSL.SSL``; empty for the usual one.
+    """
+
+    key: str
+    certificate: str
+    chain: str = ""
+    dh_parameters: str = ""
+    method: str = ""
+
+    def context(self) -> CertificateOptions:
+        """Return the context that Twisted's own endpoint would make of the files.
+
+        Raises:
+            Exception: of many kinds: whatever is wrong with them.
+        """
+        pair = PrivateCertificate.loadPEM(f"{self.certificate}\n{self.key}")
+        chain = [Certificate.loadPEM(pem).original for pem in _CERTIFICATE.findall(self.chain)]
+        more: dict[str, Any] = {"method": getattr(SSL, self.method)} if self.method else {}
+        if self.dh_parameters:
+            more["dhParameters"] = DiffieHellmanParameters(self.dh_parameters.encode("ascii"))
+        return CertificateOptions(
+            privateKey=pair.privateKey.original,
+            certificate=pair.original,
+            extraCertChain=chain or None,
+            **more,
+        )
+
+
+def read_keys(description: str) -> Keys:
+    """Read the files that an ``ssl:`` endpoint string names.
+
+    Raises:
+        OSError, ValueError: one of them cannot be read.
+    """
+    named = dict(part for part in _parts(description) if len(part) == 2)
+    key = named.get("privateKey", "server.pem")
+
+    def content(path: str | None) -> str:
+        return Path(path).read_text("ascii") if path else ""
+
+    return Keys(
+        key=content(key),
+        certificate=content(named.get("certKey", key)),
+        chain=content(named.get("extraCertChain")),
+        dh_parameters=content(named.get("dhParameters")),
+        method=named.get("sslmethod", ""),
+    )
+
+
+def _parts(description: str) -> list[list[str]]:
+    """Take an endpoint string apart: at colons, and each part at its first equals sign.
+
+    A backslash takes the next character for what it is.
+    """
+    parts = [[""]]
+    characters = iter(description)
+    for character in characters:
+        if character == "\\":
+            parts[-1][-1] += next(characters, "")
+        elif character == ":":
+            parts.append([""])
+        elif character == "=" and len(parts[-1]) == 1:
+            parts[-1].append("")
+        else:
+            parts[-1][-1] += character
+    return parts

@@ -354,6 +354,13 @@ class Settings:
         "Say what is wrong with flags and configuration file, and end: 0 if nothing is, else 2.",
         in_file=False,
     )
+    workers: int = setting(
+        PROCESS,
+        "N",
+        values.integer(1, 256),
+        "1",
+        "Processes that serve; from 2 on a parent starts them and replaces those that die.",
+    )
     log: str | None = optional(
         PROCESS,
         "FILE",

@@ -7,14 +7,15 @@ is said here alone, when somebody asks. No digest, name or address is a label.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from dtfc import __version__
+from dtfc.web.families import STALL_MAX, Family, Labels, Rule
 
 if TYPE_CHECKING:
     from dtfc.peers.transfer import Counters
@@ -44,7 +45,7 @@ class Tally:
         self.received = 0
 
 
-class Metrics(Collector):
+class Metrics:
     """Gives every metric its name.
 
     Args:
@@ -59,60 +60,78 @@ class Metrics(Collector):
         self._loads = loads
         self._store = store
         self._stalls = stalls
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
 
-    def text(self) -> bytes:
-        """Return everything in the text format (blocks: asks catalog and disk)."""
-        return generate_latest(self._registry)
+    def text(self, node: Iterable[Family] = ()) -> bytes:
+        """Return everything in the text format (blocks: asks catalog and disk).
 
-    def describe(self) -> list[Metric]:
-        """Describe nothing in advance: names do not change."""
-        return []
+        Args:
+            node: what all processes of the node have counted together, where
+                this is not the only one; it stands for what this one counts.
+        """
+        by_name = {each.name: each for each in node}
+        families = [by_name.pop(each.name, each) for each in self._all()]
+        registry = CollectorRegistry()
+        registry.register(_Told([*families, *by_name.values()]))
+        return generate_latest(registry)
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield every metric as it is now."""
-        yield _gauge("dtfc_build_info", "The version that runs.", 1, version=__version__)
+    def counts(self) -> list[Family]:
+        """Return what this process counts for itself, without asking the disk."""
+        return [*self._of_site(), *self._of_loads(), *self._of_process()]
+
+    def _all(self) -> Iterator[Family]:
+        yield _gauge("dtfc_build_info", "The version that runs.", 1, "same", version=__version__)
         yield from self._of_site()
         yield from self._of_loads()
         totals = self._store.catalog.totals()
         space = self._store.space()
-        yield _gauge("dtfc_store_blobs", "Blobs kept here.", totals.blobs)
-        yield _gauge("dtfc_store_bytes", "Bytes of the blobs kept here.", totals.bytes)
-        yield _gauge("dtfc_disk_free_bytes", "Free bytes of the store's file system.", space.free)
-        yield _gauge("dtfc_disk_reserve_bytes", "Bytes of them kept back.", space.reserve)
+        for name, text, value in (
+            ("dtfc_store_blobs", "Blobs kept here.", totals.blobs),
+            ("dtfc_store_bytes", "Bytes of the blobs kept here.", totals.bytes),
+            ("dtfc_disk_free_bytes", "Free bytes of the store's file system.", space.free),
+            ("dtfc_disk_reserve_bytes", "Bytes of them kept back.", space.reserve),
+        ):
+            yield _gauge(name, text, value, "same")
+        yield from self._of_process()
+
+    def _of_process(self) -> Iterator[Family]:
         yield _counter("dtfc_store_failed_syncs", "fsyncs that failed.", self._store.failed_syncs)
         yield _gauge(
-            "dtfc_loop_stall_seconds_max",
+            STALL_MAX,
             "The longest time that the loop looked at no socket.",
             self._stalls.longest,
+            "max",
         )
         yield _counter(
             "dtfc_loop_stall_seconds", "All stalls of the loop together.", self._stalls.total
         )
 
-    def _of_site(self) -> Iterator[Metric]:
+    def _of_site(self) -> Iterator[Family]:
         tally = self._site.tally
-        requests = CounterMetricFamily(
-            "dtfc_http_requests", "Answers, by method and status.", labels=("method", "code")
+        requests: dict[Labels, float] = {
+            (("method", method), ("code", str(code))): count
+            for (method, code), count in tally.requests.items()
+        }
+        yield Family(
+            "dtfc_http_requests", "Answers, by method and status.", "counter", "sum", requests
         )
-        for (method, code), count in sorted(tally.requests.items()):
-            requests.add_metric((method, str(code)), count)
-        yield requests
         yield _counter("dtfc_http_hot_hits", "Answers given without the router.", tally.hits)
         yield _counter("dtfc_http_sent_bytes", "Bytes of answers' bodies.", tally.sent)
         yield _counter("dtfc_http_received_bytes", "Bytes of requests' bodies.", tally.received)
-        yield _gauge("dtfc_http_connections", "Connections now.", len(self._site.channels))
+        yield _gauge("dtfc_http_connections", "Connections now.", len(self._site.channels), "sum")
 
-    def _of_loads(self) -> Iterator[Metric]:
+    def _of_loads(self) -> Iterator[Family]:
         loads = self._loads
-        results = CounterMetricFamily(
-            "dtfc_loads", "Loads from peers that ended, by result.", labels=("result",)
+        yield Family(
+            "dtfc_loads",
+            "Loads from peers that ended, by result.",
+            "counter",
+            "sum",
+            {
+                (("result", result),): getattr(loads, result)
+                for result in ("loaded", "absent", "unreached", "stopped", "failed")
+            },
         )
-        for result in ("loaded", "absent", "unreached", "stopped", "failed"):
-            results.add_metric((result,), getattr(loads, result))
-        yield results
-        yield _gauge("dtfc_loads_running", "Loads from peers in progress.", loads.running)
+        yield _gauge("dtfc_loads_running", "Loads from peers in progress.", loads.running, "sum")
         for name, text, value in (
             ("dtfc_loaded_bytes", "Bytes of the blobs loaded.", loads.loaded_bytes),
             ("dtfc_peer_fetch_bytes", "Bytes that came from peers.", loads.received_bytes),
@@ -122,13 +141,36 @@ class Metrics(Collector):
             yield _counter(name, text, value)
 
 
-def _counter(name: str, text: str, value: float) -> Metric:
-    metric = CounterMetricFamily(name, text)
-    metric.add_metric((), value)
-    return metric
+class _Told(Collector):
+    """Families as Prometheus' own library wants them."""
+
+    def __init__(self, families: Sequence[Family]) -> None:
+        self._families = families
+
+    def describe(self) -> list[Metric]:
+        """Describe nothing in advance: names do not change."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family."""
+        for each in self._families:
+            metric = Metric(each.name, each.text, each.kind)
+            suffix = "_total" if each.kind == "counter" else ""
+            for labels, value in _in_order(each):
+                metric.add_sample(each.name + suffix, dict(labels), value)
+            yield metric
 
 
-def _gauge(name: str, text: str, value: float, **labels: str) -> Metric:
-    metric = GaugeMetricFamily(name, text, labels=tuple(labels))
-    metric.add_metric(tuple(labels.values()), value)
-    return metric
+def _in_order(family: Family) -> Iterable[tuple[Labels, float]]:
+    """Return the values; those of many codes sorted, as they come when they may."""
+    if family.name == "dtfc_http_requests":
+        return sorted(family.values.items(), key=lambda item: [value for _, value in item[0]])
+    return family.values.items()
+
+
+def _counter(name: str, text: str, value: float) -> Family:
+    return Family(name, text, "counter", "sum", {(): value})
+
+
+def _gauge(name: str, text: str, value: float, rule: Rule, **labels: str) -> Family:
+    return Family(name, text, "gauge", rule, {tuple(labels.items()): value})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dtfc import __version__
 from dtfc.access.decisions import Verb
 from dtfc.errors import BadInput, DtfcError
 from dtfc.http.problems import Problem
+from dtfc.web.colleagues import Alone, Colleagues
 from dtfc.web.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from dtfc.disk import Disk
     from dtfc.peers.roster import Roster
     from dtfc.store.blobs import Space, Store
+    from dtfc.web.families import Family
     from dtfc.web.gate import Gate
     from dtfc.web.request import Request
 
@@ -48,8 +50,10 @@ class Status:
         roster: the peers.
         gate: who may do what.
         draining: whether the node is shutting down.
-        metrics: makes the text for Prometheus (blocks).
+        metrics: makes the text for Prometheus (blocks), with what all processes
+            of the node have counted, if there are others.
         clock: tells when the disk was tried last.
+        colleagues: the other processes of the node.
     """
 
     def __init__(
@@ -60,8 +64,9 @@ class Status:
         gate: Gate,
         *,
         draining: Callable[[], bool],
-        metrics: Callable[[], bytes],
+        metrics: Callable[[Sequence[Family]], bytes],
         clock: IReactorTime,
+        colleagues: Colleagues | None = None,
     ) -> None:
         self._store = store
         self._disk = disk
@@ -70,6 +75,7 @@ class Status:
         self._draining = draining
         self._metrics = metrics
         self._clock = clock
+        self._colleagues = colleagues or Alone()
         self._looked = 0.0
         self._looked_at: Space | None = None
 
@@ -103,6 +109,10 @@ class Status:
             checks["store"] = str(error)
             ready = False
         checks["peers"] = len(self._roster.current())
+        serving, wanted = self._colleagues.present()
+        if wanted > 1:
+            checks["workers"] = wanted
+            checks["workers_serving"] = serving
         status = {"status": "ok" if ready else "unavailable"}
         if request.query("verbose") is not None:
             status |= checks
@@ -119,9 +129,10 @@ class Status:
         return self._looked_at
 
     async def metrics(self, request: Request) -> None:
-        """What this process has done, for Prometheus."""
+        """What this node has done, for Prometheus."""
         self._gate.admit(request, Verb.GET)
-        text = await self._disk.run(self._metrics)
+        counted = await self._colleagues.counts()
+        text = await self._disk.run(self._metrics, counted)
         request.put("Cache-Control", "no-store")
         request.answer(200, text, CONTENT_TYPE)
 
@@ -146,6 +157,7 @@ class Status:
         """Read the peer list again, and tell the peers now in force."""
         self._gate.admit(request, Verb.PUT)
         change = self._roster.apply(await self._disk.run(self._roster.read))
+        self._colleagues.peers_read()
         self._tell(
             request,
             200,

@@ -59,9 +59,13 @@ class PretendNode(Service):
     def __init__(self) -> None:
         self.site = Factory()
         self.events: list[str] = []
+        self.others: list[str] = []
+        """What concerns other processes only."""
         self.reloaded_with: list[Settings] = []
         self.refuses: Exception | None = None
         self.drained: Deferred[None] = Deferred()
+        self.serves: Deferred[None] = succeed(None)
+        self.works = True
 
     def startService(self) -> None:  # noqa: N802 - Twisted's name
         if self.refuses is not None:
@@ -71,6 +75,18 @@ class PretendNode(Service):
 
     def listening(self, port: Any) -> None:
         self.events.append(f"listening {port}")
+
+    async def ready(self) -> None:
+        await self.serves
+
+    def answers(self) -> bool:
+        return self.works
+
+    def reopen_log(self) -> None:
+        self.others.append("log opened anew")
+
+    async def leave_ports(self) -> None:
+        self.others.append("ports left")
 
     def reload(self, settings: Settings) -> None:
         if self.refuses is not None:

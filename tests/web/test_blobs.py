@@ -102,7 +102,7 @@ class Served:
             Roster(None),
             self.gate,
             draining=lambda: False,
-            metrics=bytes,
+            metrics=lambda _node: b"",
             clock=Clock(),
         )
         self._resource = Routes(self.blobs, status).app.resource()

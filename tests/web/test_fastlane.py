@@ -67,7 +67,7 @@ class TwoRoads:
             Roster(None),
             self.gate,
             draining=lambda: False,
-            metrics=bytes,
+            metrics=lambda _node: b"",
             clock=reactor,
         )
         resource = Routes(self.blobs, status).app.resource()

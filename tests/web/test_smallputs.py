@@ -93,7 +93,7 @@ class Road:
             Roster(None),
             gate,
             draining=lambda: False,
-            metrics=bytes,
+            metrics=lambda _node: b"",
             clock=Clock(),
         )
         routes = Routes(self.blobs, status)
