@@ -82,7 +82,7 @@ def open_store(
     temp: str | None = None,
     fan_out: int | None = None,
     reserve: int = DEFAULT_RESERVE,
-    anonymous_files: bool | None = None,
+    anonymous_files: bool = True,
 ) -> Store:
     """Open the store at ``basedir``, or make one; quick, however large it is.
 
@@ -95,7 +95,7 @@ def open_store(
             says why.
         fan_out: 64 or 2 for a new store; None takes 64, or what is there.
         reserve: bytes of the file system kept back from blobs.
-        anonymous_files: whether to use ``O_TMPFILE``; None to find out.
+        anonymous_files: False does without ``O_TMPFILE`` even where there is one.
 
     Raises:
         BrokenStore: its own files make no sense, are of a later version, or

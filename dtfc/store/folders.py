@@ -17,12 +17,13 @@ from collections.abc import Generator, Iterator
 from dtfc.digest import Digest
 from dtfc.errors import StoreFailure
 from dtfc.store import syscalls
+from dtfc.store.capabilities import NOT_FOLLOWED
 from dtfc.store.layout import FULL_SPLIT, Layout, is_rest, is_shard
 from dtfc.store.volume import Volume
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # What opening a folder answers when it is not there, or is something else.
-_NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, *NOT_FOLLOWED)
 # Shards (at most 256 + 65536) are worth remembering for ever; of the folders
 # of blobs only so many, for the blob that is stored again and again.
 _SHARD_LEVELS = 2
@@ -35,8 +36,7 @@ class Folders:
     Args:
         layout: how they are arranged.
         volume: the file system they are on.
-        one_call: whether to use ``openat2``; False walks level by level, as
-            systems without it do.
+        one_call: False walks level by level even where there is ``openat2``.
 
     Raises:
         StoreFailure: the store's own folder cannot be opened.

@@ -26,7 +26,8 @@ _ANSWER = struct.Struct("=IBId64s")
 _NO_NAME = 0xFFFF
 _NO_DIGEST = Digest(bytes(64))
 
-#: The request that no request has: the writer says that it is ready.
+#: The number that no request has. ELSEWHERE: the writer is ready; FAILED: an
+#: fsync of its failed, whether or not a request waited for it.
 READY = 0xFFFFFFFF
 
 STORED = 0

@@ -20,6 +20,7 @@ from typing import Literal
 
 from dtfc.digest import HEX_LENGTH, Digest
 from dtfc.errors import BrokenStore, StoreFailure
+from dtfc.store import durable
 
 VERSION = 1
 FULL_SPLIT = 64
@@ -129,13 +130,13 @@ def _make_folders(base: str) -> None:
         os.makedirs(os.path.dirname(base), exist_ok=True)
         with contextlib.suppress(FileExistsError):
             os.mkdir(base, 0o700)
-        _sync_folder(os.path.dirname(base))
+        durable.sync_folder(os.path.dirname(base))
     made = _made(f"{base}/{OWN}")
     if made:
-        _sync_folder(base)
+        durable.sync_folder(base)
     made_inside = [name for name in _OWN_FOLDERS if _made(f"{base}/{OWN}/{name}")]
     if made_inside:
-        _sync_folder(f"{base}/{OWN}")
+        durable.sync_folder(f"{base}/{OWN}")
 
 
 def _made(path: str) -> bool:
@@ -191,13 +192,13 @@ def _begin(base: str, fan_out: int | None) -> Layout:
     with open(draft, "xb") as file:
         file.write(json.dumps(facts).encode("ascii") + b"\n")
         file.flush()
-        os.fsync(file.fileno())
+        durable.sync(file.fileno())
     try:
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
     finally:
         os.unlink(draft)
-    _sync_folder(f"{base}/{OWN}")
+    durable.sync_folder(f"{base}/{OWN}")
     written = _read_format(base)
     if written is None:
         raise BrokenStore(path, "vanished while the store was opened")
@@ -229,11 +230,3 @@ def _recognise(base: str) -> int | None:
 def _folders(path: str) -> list[str]:
     with os.scandir(path) as entries:
         return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-
-
-def _sync_folder(path: str) -> None:
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -28,6 +28,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dtfc.digest import Digest
+from dtfc.store import durable
 from dtfc.store.volume import write_all
 
 SIZE = 8 << 20
@@ -76,7 +77,7 @@ class Log:
         self._fd = os.open(path, flags, 0o600)
         try:
             write_all(self._fd, [bytes(size)], 0)
-            os.fsync(self._fd)
+            durable.sync(self._fd)
             self.begin()
         except BaseException:
             self.close()
@@ -109,7 +110,7 @@ class Log:
         head = _HEADER.pack(_MAGIC, _VERSION, distrusted, cycle, 0)
         head = _HEADER.pack(_MAGIC, _VERSION, distrusted, cycle, zlib.crc32(head))
         write_all(self._fd, [head.ljust(BLOCK, b"\0")], 0)
-        os.fdatasync(self._fd)
+        durable.sync_data(self._fd)
 
     def fits(self, records: Sequence[Record]) -> bool:
         """Tell whether there is room for a group."""
@@ -127,7 +128,7 @@ class Log:
         length = sum(map(len, pieces))
         padding = -length % BLOCK
         write_all(self._fd, [*pieces, bytes(padding)], self._end)
-        os.fdatasync(self._fd)
+        durable.sync_data(self._fd)
         self._end += length + padding
 
     def _composed(self, record: Record) -> tuple[bytes, bytes, bytes]:

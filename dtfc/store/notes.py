@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from dtfc.errors import BadName
+from dtfc.store.capabilities import NOT_FOLLOWED
 from dtfc.store.facts import BlobInfo, Marker
 
 DATA = "data"
@@ -27,7 +28,8 @@ MOST_NAMES = 1000
 _NAMES_LIMIT = 1 << 20
 _MARKER_LIMIT = 4096
 _LONGEST_NAME = 1024  # bytes; the web takes 255, a file from elsewhere may have more
-_NOT_A_FILE = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR)
+# Opening a socket is ENXIO on Linux, and EOPNOTSUPP elsewhere.
+_NOT_A_FILE = (errno.ENOENT, errno.ENXIO, errno.EOPNOTSUPP, errno.ENOTDIR, *NOT_FOLLOWED)
 
 
 def open_regular(folder: int, name: str) -> int | None:

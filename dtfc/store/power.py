@@ -3,18 +3,28 @@
 ``.dtfc/running`` holds the kernel's boot id while any process has the store
 open, and each of them holds a shared lock on it. A file with another boot id
 means that what was written last may not have reached the disk.
+
+Linux has its boot id in a file; FreeBSD (from 13 on) and macOS have theirs in
+sysctl. An older FreeBSD has the time at which it was booted, which moves when
+the clock is set: then a process that was killed counts as a loss of power, as
+it always does where there is nothing of the kind.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import secrets
 from collections.abc import Callable
 
+from dtfc.store import durable, syscalls
+from dtfc.store.capabilities import Capability, has
+
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _LIMIT = 256
+_SECONDS = ctypes.sizeof(ctypes.c_long)
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -59,7 +69,7 @@ class Running:
         try:
             self._say(fd, boot)
             os.link(draft, self._path)
-            _sync_folder_of(self._path)
+            durable.sync_folder(os.path.dirname(self._path))
         except FileExistsError:
             return False
         finally:
@@ -78,7 +88,7 @@ class Running:
         with contextlib.suppress(OSError):
             os.ftruncate(fd, 0)
             os.pwrite(fd, boot or b"unknown", 0)
-            os.fsync(fd)
+            durable.sync(fd)
 
     def close(self) -> None:
         """Take the sign away, unless another process has the store open."""
@@ -89,7 +99,7 @@ class Running:
             with contextlib.suppress(OSError):
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.unlink(self._path)
-                _sync_folder_of(self._path)
+                durable.sync_folder(os.path.dirname(self._path))
         finally:
             os.close(fd)
 
@@ -97,15 +107,15 @@ class Running:
 def boot_id() -> bytes | None:
     """Return what tells one boot of this machine from the next; None if nothing does."""
     try:
-        with open(_BOOT_ID, "rb") as file:
-            return file.read(_LIMIT)
+        if has(Capability.BOOT_ID_FILE):
+            with open(_BOOT_ID, "rb") as file:
+                return file.read(_LIMIT)
     except OSError:
         return None
-
-
-def _sync_folder_of(path: str) -> None:
-    fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    for name in (b"kern.boot_id", b"kern.bootsessionuuid"):
+        value = syscalls.sysctl(name)
+        if value is not None:
+            return name + b"=" + value.hex().encode("ascii")
+    booted = syscalls.sysctl(b"kern.boottime")
+    # A struct timeval. Its microseconds move whenever the clock is slewed.
+    return None if booted is None else b"kern.boottime=" + booted[:_SECONDS].hex().encode("ascii")

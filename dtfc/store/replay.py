@@ -14,20 +14,25 @@ a record can be replayed any number of times.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from dtfc.digest import Digest
 from dtfc.errors import Absent, Denied, NoSpace
-from dtfc.store import notes, syscalls
+from dtfc.store import durable, notes, syscalls
+from dtfc.store.capabilities import NOT_FOLLOWED
 from dtfc.store.door import Door
 from dtfc.store.folders import Folders
 from dtfc.store.layout import Layout
 from dtfc.store.log import Record, read
 from dtfc.store.volume import Volume, write_all
 
+# What opening a folder answers when it is not there, or is something else.
+_NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, *NOT_FOLLOWED)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -71,12 +76,8 @@ class OwnFolder:
         Raises:
             OSError: it is not.
         """
-        os.fsync(self._fd)
-        above = os.open(self._above, _FOLDER)
-        try:
-            os.fsync(above)
-        finally:
-            os.close(above)
+        durable.sync(self._fd)
+        durable.sync_folder(self._above)
 
     def remove(self) -> None:
         """Take it away, as far as that can be done."""
@@ -123,14 +124,17 @@ class Replay:
     def _folder(self, path: str) -> int:
         try:
             fd = os.open(path, _FOLDER)
-        except NotADirectoryError:
-            return 0
+        except OSError as error:
+            # Somebody else's litter, or a folder whose process ends just now.
+            if error.errno in _NO_FOLDER:
+                return 0
+            raise
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return 0
         else:
-            logs = [read(f"{path}/{name}") for name in os.listdir(path) if name.startswith("log-")]
+            logs = [read(f"{path}/{name}") for name in os.listdir(fd) if name.startswith("log-")]
             complete = True
             for records, distrusted in logs:
                 for record in records:
@@ -142,22 +146,37 @@ class Replay:
                         complete = False
             count = sum(len(records) for records, _ in logs)
             if count:
-                self._make_durable()
+                self._make_durable({record.digest for records, _ in logs for record in records})
             if complete:
                 shutil.rmtree(path, ignore_errors=True)
             return count
         finally:
             os.close(fd)
 
-    def _make_durable(self) -> None:
+    def _make_durable(self, digests: Iterable[Digest]) -> None:
         """What was found whole may still be in memory alone, if only a process died."""
         base = os.open(self._layout.basedir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             syscalls.sync_filesystem(base)
         except syscalls.Unsupported:
-            os.sync()
+            # Not sync(2), which elsewhere returns before anything is written.
+            for digest in digests:
+                self._make_blob_durable(digest)
         finally:
             os.close(base)
+
+    def _make_blob_durable(self, digest: Digest) -> None:
+        with self._folders.existing(digest) as folder:
+            if folder is None:
+                return
+            for name in (notes.DATA, notes.NAMES):
+                fd = notes.open_regular(folder, name)
+                if fd is not None:
+                    try:
+                        self._volume.sync(fd, "make a blob durable again")
+                    finally:
+                        os.close(fd)
+            self._folders.sync(digest, folder)
 
     def _restore(self, record: Record, *, rewrite: bool) -> None:
         names = self._look(record, rewrite=rewrite)

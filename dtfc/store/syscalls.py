@@ -1,7 +1,7 @@
 """System calls that the standard library does not have.
 
-All are optional: where the kernel or the C library lacks them, the caller is
-told so and does without.
+All are optional (``dtfc.store.capabilities``): where the system, its kernel or
+the file system lacks one, the caller is told so and does without.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import sys
+
+from dtfc.store.capabilities import Capability, has, libc
 
 _OPENAT2 = 437  # the same number on every architecture that Linux has gained it on
 _RESOLVE_NO_MAGICLINKS = 0x02
@@ -18,6 +19,7 @@ _RESOLVE_BENEATH = 0x08
 _FALLOC_FL_KEEP_SIZE = 0x01
 _RENAME_NOREPLACE = 0x01
 _SYNC_FILE_RANGE_WRITE = 0x02
+_SYSCTL_LIMIT = 256  # bytes; the answers that are asked for are shorter
 
 # What a kernel without the call, or a sandbox that filters it, answers.
 _NOT_HERE = frozenset({errno.ENOSYS, errno.EPERM, errno.E2BIG, errno.EINVAL})
@@ -28,15 +30,17 @@ class Unsupported(Exception):  # a fact for the caller's own use; no DtfcError l
     """This kernel, library or file system does not have the call."""
 
 
+def _require(capability: Capability) -> None:
+    if not has(capability):
+        raise Unsupported
+
+
 class _OpenHow(ctypes.Structure):
     _fields_ = (
         ("flags", ctypes.c_uint64),
         ("mode", ctypes.c_uint64),
         ("resolve", ctypes.c_uint64),
     )
-
-
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def open_beneath(base: int, path: str) -> int:
@@ -50,15 +54,14 @@ def open_beneath(base: int, path: str) -> int:
         Unsupported: there is no ``openat2`` here.
         OSError: as ``openat2(2)`` says; ELOOP for a symbolic link.
     """
-    if _libc is None:
-        raise Unsupported
+    _require(Capability.OPEN_BENEATH)
     how = _OpenHow(
         os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC,
         0,
         _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH,
     )
     while True:
-        fd: int = _libc.syscall(
+        fd: int = libc().syscall(
             ctypes.c_long(_OPENAT2),
             ctypes.c_int(base),
             ctypes.c_char_p(os.fsencode(path)),
@@ -86,9 +89,9 @@ def allocate(fd: int, offset: int, length: int) -> None:
         Unsupported: neither the C library nor this file system can.
         OSError: as ``fallocate(2)`` says, ENOSPC above all.
     """
-    call = getattr(_libc, "fallocate64", None) or getattr(_libc, "fallocate", None)
-    if call is None:
-        raise Unsupported
+    _require(Capability.ALLOCATE)
+    # musl has but one of them, whose offsets are as wide.
+    call = getattr(libc(), "fallocate64", None) or libc().fallocate
     while True:
         result: int = call(
             ctypes.c_int(fd),
@@ -119,10 +122,8 @@ def rename_new(source: int, name: str, target: int, new_name: str) -> None:
         Unsupported: the C library, the kernel or the file system cannot.
         OSError: as ``renameat2(2)`` says; FileExistsError if the name is taken.
     """
-    call = getattr(_libc, "renameat2", None)
-    if call is None:
-        raise Unsupported
-    result: int = call(
+    _require(Capability.RENAME_NEW)
+    result: int = libc().renameat2(
         ctypes.c_int(source),
         ctypes.c_char_p(os.fsencode(name)),
         ctypes.c_int(target),
@@ -147,10 +148,8 @@ def sync_filesystem(fd: int) -> None:
         Unsupported: there is no ``syncfs`` here.
         OSError: something did not reach the disk, and never will.
     """
-    call = getattr(_libc, "syncfs", None)
-    if call is None:
-        raise Unsupported
-    if call(ctypes.c_int(fd)) != 0:
+    _require(Capability.SYNC_FILESYSTEM)
+    if libc().syncfs(ctypes.c_int(fd)) != 0:
         number = ctypes.get_errno()
         if number == errno.ENOSYS:
             raise Unsupported
@@ -163,11 +162,27 @@ def start_writing(fd: int, offset: int, length: int) -> None:
     This makes nothing durable; it makes a later fsync short. Where it cannot be
     had, or fails, nothing is said: the fsync will.
     """
-    call = getattr(_libc, "sync_file_range", None)
-    if call is not None:
-        call(
+    if has(Capability.START_WRITING):
+        libc().sync_file_range(
             ctypes.c_int(fd),
             ctypes.c_int64(offset),
             ctypes.c_int64(length),
             ctypes.c_uint(_SYNC_FILE_RANGE_WRITE),
         )
+
+
+def sysctl(name: bytes) -> bytes | None:
+    """Return what a BSD kernel says of itself; None where it is not asked this way.
+
+    Args:
+        name: such as ``kern.boottime``.
+    """
+    call = getattr(libc(), "sysctlbyname", None)
+    if call is None:
+        return None
+    value = ctypes.create_string_buffer(_SYSCTL_LIMIT)
+    size = ctypes.c_size_t(_SYSCTL_LIMIT)
+    result: int = call(
+        ctypes.c_char_p(name), value, ctypes.byref(size), ctypes.c_void_p(), ctypes.c_size_t(0)
+    )
+    return value.raw[: size.value] if result == 0 and size.value else None

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from dtfc.digest import Digest
 from dtfc.errors import BadName, DtfcError, NoSpace, StoreFailure
 from dtfc.store import notes, syscalls
+from dtfc.store.capabilities import Capability, has
 from dtfc.store.catalog import Catalog
 from dtfc.store.facts import BlobInfo, Stored
 from dtfc.store.folders import Folders
@@ -69,6 +70,16 @@ class Small:
     body: bytes
     name: str | None
     digest: Digest | None = None
+
+
+def possible() -> bool:
+    """Tell whether this system has the calls that :class:`Together` needs.
+
+    Without ``renameat2`` a folder could replace one that a DELETE has just
+    made; without ``syncfs`` each blob would have to be made durable by itself,
+    which is what the door does.
+    """
+    return has(Capability.RENAME_NEW) and has(Capability.SYNC_FILESYSTEM)
 
 
 class Together:
@@ -115,7 +126,7 @@ class Together:
             try:
                 self._open(size)
             except BaseException:
-                self._let_go()
+                self._take_away()
                 raise
 
     def _open(self, size: int) -> None:
@@ -315,7 +326,13 @@ class Together:
         self._join()
         if not self._lost and not self._logs[0].empty:
             self._settle(self._logs[0])
-        if not self._lost:
+        if self._lost:
+            self._let_go()
+        else:
+            self._take_away()
+
+    def _take_away(self) -> None:
+        if self._ours is not None:
             self._ours.remove()
         self._let_go()
 

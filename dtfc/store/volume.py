@@ -13,11 +13,13 @@ import fcntl
 import os
 import re
 import secrets
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 
 from dtfc.errors import NoInodes, NoSpace, StoreFailure
-from dtfc.store import syscalls
+from dtfc.store import durable, syscalls
+from dtfc.store.capabilities import Capability, has
 from dtfc.store.facts import Space
 from dtfc.store.layout import Layout
 
@@ -45,7 +47,7 @@ class Volume:
             ``temp_refused`` says why: a command line that worked in 2015 must
             not stop a node, and copying would write every byte twice.
         reserve: bytes kept back from blobs.
-        anonymous_files: whether to use ``O_TMPFILE``; None to find out.
+        anonymous_files: False does without ``O_TMPFILE`` even where there is one.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class Volume:
         *,
         temp: str | None = None,
         reserve: int = 0,
-        anonymous_files: bool | None = None,
+        anonymous_files: bool = True,
     ) -> None:
         self.base = layout.basedir
         self.own_temp = layout.own("tmp")
@@ -62,9 +64,7 @@ class Volume:
         self.failed_syncs = 0
         self.temp_refused: str | None = None
         self._inodes_needed = layout.fan_out + 4
-        if anonymous_files is None:
-            anonymous_files = hasattr(os, "O_TMPFILE") and os.path.isdir("/proc/self/fd")
-        self._anonymous = anonymous_files
+        self._anonymous = anonymous_files and has(Capability.ANONYMOUS_FILES)
         self._lock = threading.Lock()
         self.temp = self.own_temp
         if temp is not None:
@@ -163,7 +163,7 @@ class Volume:
         """
         with self.failing(operation):
             try:
-                os.fsync(fd)
+                durable.sync(fd)
             except OSError:
                 self.count_failed_sync()
                 raise
@@ -195,7 +195,7 @@ class Volume:
             NoSpace, StoreFailure: as the operating system says.
         """
         with self.failing("open a temporary file"):
-            if self._anonymous:
+            if sys.platform == "linux" and self._anonymous:
                 try:
                     flags = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
                     return Scratch(os.open(self.temp, flags, 0o600), None)
@@ -310,11 +310,14 @@ def write_all(fd: int, blocks: Sequence[bytes], offset: int) -> None:
     """Write blocks one after another at ``offset``, however short each write falls.
 
     Raises:
-        OSError: as ``pwritev(2)`` says.
+        OSError: as ``pwritev(2)`` or ``pwrite(2)`` says.
     """
     left = [memoryview(block) for block in blocks if block]
     while left:
-        written = os.pwritev(fd, left[:_MOST_BUFFERS], offset)
+        if has(Capability.GATHERED_WRITES):
+            written = os.pwritev(fd, left[:_MOST_BUFFERS], offset)
+        else:
+            written = os.pwrite(fd, left[0], offset)
         if written == 0:
             raise OSError(errno.EIO, "a write of nothing")
         offset += written

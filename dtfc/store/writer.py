@@ -48,30 +48,34 @@ def main(arguments: Sequence[str]) -> int:
     # The node ends us by closing the pipe, whoever is told to stop.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    with contextlib.suppress(OSError, AttributeError):
-        fcntl.fcntl(0, fcntl.F_SETPIPE_SZ, _READ)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(0, fcntl.F_SETPIPE_SZ, _READ)
     try:
         store = open_store(arguments[0])
     except DtfcError as error:
         sys.stderr.write(f"{error}\n")
         return UNABLE
     try:
+        together = store.together()
+    except DtfcError as error:
+        sys.stderr.write(f"{error}\n")
+        return UNABLE
+    except syscalls.Unsupported:
+        sys.stderr.write("this system or file system lacks a call that it needs\n")
+        return UNABLE
+    else:
         try:
-            together = store.together()
-        except DtfcError as error:
-            sys.stderr.write(f"{error}\n")
-            return UNABLE
-        except syscalls.Unsupported:
-            sys.stderr.write("this system or file system lacks a call that it needs\n")
-            return UNABLE
-        try:
-            _say([Answer(READY, ELSEWHERE)])
             with contextlib.suppress(BrokenPipeError):
+                _say([Answer(READY, ELSEWHERE)])
                 _serve(together, store.set_reserve)
-            return UNABLE if together.lost else 0
         finally:
             together.close()
+        return UNABLE if together.lost else 0
     finally:
+        # For the node's /metrics, and its patience with this disk.
+        with contextlib.suppress(BrokenPipeError):
+            _say([Answer(READY, FAILED)] * store.failed_syncs)
         store.close()
 
 

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from dtfc.errors import StoreFailure
 from dtfc.store.facts import Stored
 from dtfc.store.frames import FAILED, READY, STORED, Answer, Answers, Put
-from dtfc.store.together import LONGEST
+from dtfc.store.together import LONGEST, possible
 from dtfc.store.writer import UNABLE
 
 if TYPE_CHECKING:
@@ -109,6 +109,10 @@ class Writer(ProcessProtocol):
         now = self._reactor.seconds()
         if self._running or self._unable or self._ended is not None or now < self._next_try:
             return
+        if not possible():
+            self._unable = True
+            _log.info("small PUTs are stored one by one: this system lacks a call for groups")
+            return
         self._next_try = now + RETRY
         self._running = True
         arguments = ["-c", _RUN, json.dumps(sys.path), self._store.layout.basedir]
@@ -129,10 +133,12 @@ class Writer(ProcessProtocol):
     def outReceived(self, data: bytes) -> None:  # noqa: N802 -- Twisted's name
         """Take answers."""
         for answer in self._answers.feed(data):
-            if answer.number == READY:
-                self._ready = True
-            else:
+            if answer.number != READY:
                 self._answered(answer)
+            elif answer.outcome == FAILED:
+                self._store.note_failed_sync()
+            else:
+                self._ready = True
 
     def _answered(self, answer: Answer) -> None:
         waiting = self._waiting.pop(answer.number, None)
@@ -155,8 +161,6 @@ class Writer(ProcessProtocol):
         code = getattr(reason.value, "exitCode", None)
         if code == UNABLE or not self._ready:
             self._unable = True
-            if self._ready:
-                self._store.note_failed_sync()
         self._running = self._ready = False
         self._answers = Answers()
         if code != 0:

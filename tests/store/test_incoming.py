@@ -5,7 +5,6 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -20,12 +19,10 @@ from dtfc.errors import (
     WrongDigest,
     WrongLength,
 )
-from dtfc.store import incoming, syscalls
+from dtfc.store import capabilities, incoming, syscalls
 from dtfc.store.blobs import Store, open_store
 from dtfc.store.incoming import Intake, Stored
-
-if TYPE_CHECKING:
-    from tests.store.conftest import FailingDisk
+from tests.store.conftest import FailingDisk, call_of
 
 DATA = b"some bytes" * 100
 DIGEST = Digest.of(DATA)
@@ -347,6 +344,7 @@ def test_nth_failure_of_every_call_leaves_nothing_or_a_whole_blob(
 
 def failing(patch: pytest.MonkeyPatch, call: str, number: int, nth: int) -> list[int]:
     """Let the n-th call fail; what is returned is empty until it did."""
+    call = call_of(call)
     real = getattr(os, call)
     seen = 0
     fired: list[int] = []
@@ -411,5 +409,5 @@ def test_the_disk_is_asked_to_begin_before_the_end(
 
 def test_where_the_disk_cannot_be_asked_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     syscalls.start_writing(-1, 0, 10)
-    monkeypatch.setattr(syscalls, "_libc", None)
+    monkeypatch.setattr(capabilities, "_here", set())
     syscalls.start_writing(0, 0, 10)

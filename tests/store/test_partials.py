@@ -3,16 +3,13 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from dtfc.digest import Digest
 from dtfc.errors import Absent, Busy, Denied, NoSpace, StoreFailure, WrongDigest
 from dtfc.store.blobs import Store, open_store
-
-if TYPE_CHECKING:
-    from tests.store.conftest import FailingDisk
+from tests.store.conftest import FailingDisk, tear_writes
 
 DATA = bytes(range(256)) * 1000
 DIGEST = Digest.of(DATA)
@@ -233,18 +230,8 @@ def test_more_than_fits_is_refused_once_it_is_known(store: Store) -> None:
 def test_failed_write_keeps_what_was_there(store: Store) -> None:
     partial = store.partial(DIGEST)
     partial.write([DATA[:1000]])
-    real = os.pwritev
-    calls = 0
-
-    def tears(fd: int, blocks: list[memoryview], offset: int) -> int:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise OSError(errno.ENOSPC, "full")
-        return real(fd, [blocks[0][:10]], offset)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "pwritev", tears)
+        tear_writes(patch, errno.ENOSPC)
         with pytest.raises(NoSpace):
             partial.write([DATA[1000:]])
     assert os.fstat(partial.fd).st_size == partial.length == 1000
@@ -256,19 +243,9 @@ def test_failed_write_keeps_what_was_there(store: Store) -> None:
 def test_torn_write_that_cannot_be_cut_is_hashed_again(store: Store, disk: FailingDisk) -> None:
     partial = store.partial(DIGEST)
     partial.absorb()
-    real = os.pwritev
-    calls = 0
-
-    def tears(fd: int, blocks: list[memoryview], offset: int) -> int:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise OSError(errno.EIO, "bad")
-        return real(fd, [blocks[0][:10]], offset)
-
     disk.fail("ftruncate", errno.EIO, 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "pwritev", tears)
+        tear_writes(patch, errno.EIO)
         with pytest.raises(StoreFailure):
             partial.write([DATA])
     disk.heal()

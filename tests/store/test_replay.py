@@ -13,12 +13,12 @@ from typing import Literal
 import pytest
 
 from dtfc.digest import Digest
-from dtfc.errors import Absent, Denied
+from dtfc.errors import Absent, Denied, StoreFailure
 from dtfc.store.blobs import Store, open_store
 from dtfc.store.log import BLOCK
 from dtfc.store.replay import searching
 from dtfc.store.together import Small, Together
-from tests.store.conftest import FailingDisk
+from tests.store.conftest import FailingDisk, take_linux_away
 
 GROUPS = [
     [Small(bytes([10 * group + number]) * 700, f"name-{group}{number}") for number in range(3)]
@@ -80,6 +80,60 @@ def test_what_the_tree_lost_comes_back(begun: tuple[Store, Together], loss: str)
     assert listed == set(DIGESTS)
     assert os.listdir(opened.layout.own("log")) == ["lock"]
     opened.close()
+
+
+@pytest.mark.parametrize("loss", ["nothing", "the bytes", "the folder"])
+def test_a_log_is_replayed_where_nothing_of_linux_is(
+    begun: tuple[Store, Together], disk: FailingDisk, loss: str
+) -> None:
+    """A disk may be carried to another system, where each blob has to be synced by itself."""
+    store, together = begun
+    layout = store.layout
+    base = cut_power(store, together)
+    for digest in DIGESTS:
+        LOSSES[loss](layout.folder(digest))
+    disk.record()
+    with pytest.MonkeyPatch.context() as patch:
+        take_linux_away(patch)
+        opened = open_store(base, reserve=0)
+        synced = {path for name, path in disk.calls if name == "fsync"}
+        for small, digest in zip(ALL, DIGESTS, strict=True):
+            folder = layout.folder(digest)
+            assert {f"{folder}/data", f"{folder}/filename", folder} <= synced
+            assert os.path.dirname(folder) in synced
+            with opened.open(digest) as blob:
+                assert os.pread(blob.fd, 1000, 0) == small.body
+        assert os.listdir(layout.own("log")) == ["lock"]
+        opened.close()
+
+
+def test_a_blob_that_cannot_be_synced_keeps_the_log(
+    begun: tuple[Store, Together],
+) -> None:
+    base = cut_power(*begun)
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        if os.readlink(f"/proc/self/fd/{fd}").endswith("/data"):
+            raise OSError(errno.EIO, "lost")
+        real(fd)
+
+    with pytest.MonkeyPatch.context() as patch:
+        take_linux_away(patch)
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(StoreFailure):
+            open_store(base, reserve=0)
+    assert len(os.listdir(f"{base}/.dtfc/log")) == 2
+
+
+def test_litter_beside_the_logs_is_passed_by(store: Store) -> None:
+    above = Path(store.layout.own("log"))
+    (above / ".DS_Store").touch()
+    os.symlink("/", above / "link")
+    base = store.layout.basedir
+    store.close()
+    open_store(base, reserve=0).close()
+    assert {".DS_Store", "link"} <= set(os.listdir(above))
 
 
 def test_every_prefix_of_the_log(begun: tuple[Store, Together], tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ import pytest
 
 from dtfc.digest import Digest
 from dtfc.errors import Absent, StoreFailure
-from dtfc.store import syscalls
+from dtfc.store import capabilities, syscalls
 from dtfc.store.blobs import Store, Stored, open_store
+from dtfc.store.capabilities import Capability
 from dtfc.store.log import BLOCK
-from dtfc.store.together import LONGEST, Small, Together
-from tests.store.conftest import FailingDisk
+from dtfc.store.together import LONGEST, Small, Together, possible
+from tests.store.conftest import GROUPS_NEED, FailingDisk, call_of
 
 GROUP = [Small(bytes([number]) * 500, f"name-{number}") for number in range(5)]
 DIGESTS = [Digest.of(small.body) for small in GROUP]
@@ -72,13 +73,14 @@ def test_the_log_is_durable_before_anything_is_visible(
     store: Store, together: Together, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[bool] = []
-    real = os.fdatasync
+    name = call_of("fdatasync")
+    real = getattr(os, name)
 
-    def fdatasync(fd: int) -> None:
+    def sync(fd: int) -> None:
         seen.append(any(map(store.holds, DIGESTS)))
         real(fd)
 
-    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    monkeypatch.setattr(os, name, sync)
     together.put(GROUP)
     assert seen == [False]
 
@@ -221,8 +223,13 @@ def test_logs_take_turns(tmp_path: Path) -> None:
     opened.close()
 
 
-def test_without_the_calls_there_is_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(syscalls, "_libc", None)
+@pytest.mark.parametrize("lacking", sorted(GROUPS_NEED, key=str))
+def test_without_the_calls_there_is_none(
+    store: Store, monkeypatch: pytest.MonkeyPatch, lacking: Capability
+) -> None:
+    assert possible()
+    monkeypatch.setattr(capabilities, "_here", set(GROUPS_NEED) - {lacking})
+    assert not possible()
     with pytest.raises(syscalls.Unsupported):
         store.together()
     monkeypatch.undo()

@@ -6,18 +6,16 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dtfc.errors import NoInodes, NoSpace, StoreFailure
+from dtfc.store import capabilities
 from dtfc.store.layout import Layout, open_layout
 from dtfc.store.volume import FAILED_SYNCS_TOLERATED, Volume, write_all
-
-if TYPE_CHECKING:
-    from tests.store.conftest import FailingDisk
+from tests.store.conftest import FailingDisk, call_of
 
 
 @pytest.fixture
@@ -93,6 +91,7 @@ def test_space_set_aside_does_not_change_the_size(volume: Volume) -> None:
     scratch.drop()
 
 
+@pytest.mark.usefixtures("linux_only")
 def test_more_space_than_there_is_cannot_be_set_aside(volume: Volume) -> None:
     scratch = volume.scratch()
     try:
@@ -109,6 +108,7 @@ def test_scratch_that_is_dropped_leaves_nothing(layout: Layout, *, anonymous: bo
     assert own_temp(layout) == []
 
 
+@pytest.mark.usefixtures("linux_only")
 def test_without_anonymous_files_a_named_one_serves(layout: Layout, disk: FailingDisk) -> None:
     volume = Volume(layout, anonymous_files=True)
     disk.fail("open", errno.EOPNOTSUPP, 1)
@@ -235,6 +235,24 @@ def test_short_writes_are_gone_on_with(blocks: list[bytes], sizes: list[int]) ->
     assert bytes(written) == b"".join(blocks)
 
 
+@given(st.lists(st.binary(max_size=50), max_size=10), st.lists(st.integers(1, 20)))
+def test_short_writes_of_one_block_are_gone_on_with(blocks: list[bytes], sizes: list[int]) -> None:
+    written = bytearray()
+    left = list(sizes)
+
+    def pwrite(_fd: int, block: memoryview, offset: int) -> int:
+        assert offset == len(written)
+        taken = block[: left.pop() if left else None]
+        written.extend(taken)
+        return len(taken)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "pwrite", pwrite)
+        patch.setattr(capabilities, "_here", set())
+        write_all(0, blocks, 0)
+    assert bytes(written) == b"".join(blocks)
+
+
 def test_more_blocks_than_one_call_takes(volume: Volume) -> None:
     scratch = volume.scratch()
     write_all(scratch.fd, [b"ab"] * 5000, 0)
@@ -243,6 +261,6 @@ def test_more_blocks_than_one_call_takes(volume: Volume) -> None:
 
 
 def test_write_of_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "pwritev", lambda *_: 0)
+    monkeypatch.setattr(os, call_of("pwritev"), lambda *_: 0)
     with pytest.raises(OSError, match="a write of nothing"):
         write_all(0, [b"x"], 0)
