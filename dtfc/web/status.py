@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -140,13 +141,19 @@ class Status:
         """Names and the digests they stand for, a page at a time."""
         self._gate.admit(request, Verb.GET)
         limit = _page_size(request.query("limit"))
-        page = await self._disk.run(
-            self._store.catalog.by_name,
-            name=request.query("name"),
-            prefix=request.query("prefix"),
-            after=request.query("after"),
-            limit=limit,
-        )
+        given = request.query("name"), request.query("prefix")
+        usual = _normalised(given[0]), _normalised(given[1])
+        # Names are kept in NFC; but not those that the 2015 program was given.
+        for name, prefix in dict.fromkeys((usual, given)):
+            page = await self._disk.run(
+                self._store.catalog.by_name,
+                name=name,
+                prefix=prefix,
+                after=request.query("after"),
+                limit=limit,
+            )
+            if page.rows or page.next:
+                break
         files = [
             {"name": row.name, "sha512": row.digest.hex, "length": row.length, "stored_at": row.at}
             for row in page.rows
@@ -185,6 +192,10 @@ class Status:
             )
             return
         request.answer(status, json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n", JSON)
+
+
+def _normalised(text: str | None) -> str | None:
+    return None if text is None else unicodedata.normalize("NFC", text)
 
 
 def _page_size(given: str | None) -> int:

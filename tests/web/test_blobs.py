@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -522,6 +523,24 @@ class TestOther:
         second = served.ask("GET", f"/files.json?limit=1&after={first['next']}").json
 
         assert [each["name"] for each in first["files"] + second["files"]] == ["a.txt", "b.txt"]
+
+    @pytest.mark.parametrize("query", ["name=cafe%CC%81", "prefix=cafe%CC%81", "name=caf%C3%A9"])
+    @pytest.mark.parametrize("stored", ["caf%C3%A9", "cafe%CC%81"])
+    def test_a_name_is_found_in_whatever_form(
+        self, served: Served, query: str, stored: str
+    ) -> None:
+        served.ask("PUT", f"/{stored}", b"a")
+
+        [found] = served.ask("GET", f"/files.json?{query}").json["files"]
+        assert found["name"] == "caf\N{LATIN SMALL LETTER E WITH ACUTE}"
+
+    def test_a_name_of_2015_is_found_as_it_stands(self, served: Served) -> None:
+        info = served.store.stat(Digest.from_hex(served.ask("PUT", "/x", b"a").json["sha512"]))
+        decomposed = "cafe\N{COMBINING ACUTE ACCENT}"
+        served.store.catalog.record(replace(info, name=decomposed, names=(decomposed,)))
+
+        [found] = served.ask("GET", "/files.json?prefix=cafe%CC%81").json["files"]
+        assert found["name"] == decomposed
 
     @pytest.mark.parametrize("limit", ["0", "1001", "x", "-1", "99999999999999999999"])
     def test_a_silly_limit_is_400(self, served: Served, limit: str) -> None:
