@@ -26,6 +26,7 @@ from dtfc.disk import InlineDisk
 from dtfc.errors import StoreFailure
 from dtfc.peers.loader import Loader
 from dtfc.peers.roster import Roster
+from dtfc.store import capabilities
 from dtfc.store.blobs import Store, open_store
 from dtfc.store.facts import Stored
 from dtfc.store.together import Small
@@ -333,6 +334,59 @@ async def test_a_system_without_the_calls_goes_the_ordinary_road(
     while writer._running:
         assert time.monotonic() < deadline
         await deferLater(reactor, 0.02)
+    assert await writer.put(HELLO, None, None) is None
+    assert not writer._running
+    await writer.stop()
+
+
+LOSES = """
+import errno, sys
+def lose_after(module, name, good):
+    real, calls = getattr(module, name), []
+    def call(fd):
+        calls.append(fd)
+        if len(calls) > good:
+            raise OSError(errno.EIO, "lost")
+        return real(fd)
+    setattr(module, name, call)
+"""
+# Two logs are begun, and the first blob is stored; the tree is synced once before that.
+LOSES_THE_GROUP = f"{LOSES}import os; lose_after(os, 'fdatasync', 3)\n"
+LOSES_THE_TREE = "lose_after(syscalls, 'sync_filesystem', 1)"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_group_that_the_disk_loses_counts_here(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smallputs, "_RUN", LOSES_THE_GROUP + smallputs._RUN)
+    writer = Writer(store, reactor)
+    await ready(writer)
+    with pytest.raises(StoreFailure):
+        await writer.put(HELLO, None, None)
+    await writer.stop()
+    assert store.failed_syncs == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_tree_that_the_disk_loses_counts_here(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, rest = smallputs._RUN.split("; from", 1)
+    start = f"{LOSES}{path}\nfrom dtfc.store import syscalls\n{LOSES_THE_TREE}\nfrom{rest}"
+    monkeypatch.setattr(smallputs, "_RUN", start)
+    writer = Writer(store, reactor)
+    await ready(writer)
+    await writer.stop()
+    assert store.failed_syncs == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_process_is_begun_where_it_could_do_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capabilities, "_here", set())
+    writer = Writer(store, reactor)
     assert await writer.put(HELLO, None, None) is None
     assert not writer._running
     await writer.stop()
