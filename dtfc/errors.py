@@ -214,3 +214,19 @@ class BadSettings(DtfcError):
     def __init__(self, problems: Iterable[BadSetting]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class Corrupt(DtfcError):
+    """The bytes that lie here are not the blob's.
+
+    Args:
+        digest_hex: the blob.
+        chunk: the first one that is wrong, counted from 0; None if only the
+            whole is known to be.
+    """
+
+    def __init__(self, digest_hex: str, chunk: int | None = None) -> None:
+        where = "" if chunk is None else f", at MiB {chunk} at the earliest"
+        super().__init__(f"this node's copy of the blob is damaged{where}")
+        self.digest_hex = digest_hex
+        self.chunk = chunk

@@ -114,7 +114,12 @@ class PeerHTTP:
             self._connections.limits = limits
 
     async def ask(
-        self, method: Literal["GET", "HEAD"], peer: str, digest_hex: str, start: int = 0
+        self,
+        method: Literal["GET", "HEAD"],
+        peer: str,
+        digest_hex: str,
+        start: int = 0,
+        end: int | None = None,
     ) -> Reply:
         """Ask a peer for a blob that it has itself.
 
@@ -123,14 +128,15 @@ class PeerHTTP:
             peer: ``http://host:port``.
             digest_hex: which blob.
             start: first byte wanted. At 0 no Range is sent, so that a server
-                that knows none can answer, and an empty blob has an answer.
+                that knows none can answer, and an empty blob has an answer ...
+            end: ... unless only the bytes before this one are wanted.
 
         Raises:
             PeerFailure: no connection, no head in time, or no HTTP.
         """
         headers = Headers({b"User-Agent": [f"dtfc/{__version__}".encode("ascii")]})
-        if start:
-            headers.addRawHeader(b"Range", range_field(start).encode("ascii"))
+        if start or end is not None:
+            headers.addRawHeader(b"Range", range_field(start, end).encode("ascii"))
         request: Deferred[Any] = self._treq.request(
             method,
             f"{peer}/{digest_hex}/nopeerload",

@@ -23,6 +23,7 @@ from dtfc.store.incoming import Intake
 from dtfc.store.layout import Layout, is_shard, open_layout
 from dtfc.store.partials import Partial, Partials
 from dtfc.store.power import Running
+from dtfc.store.repair import Repair
 from dtfc.store.replay import Replay
 from dtfc.store.together import Together
 from dtfc.store.volume import Volume
@@ -152,7 +153,8 @@ class Store:
         self._volume = volume
         self._folders = folders
         self._running = running
-        self._door = Door(layout, volume, folders, catalog)
+        self.repair = Repair(layout, volume, folders, catalog)
+        self._door = Door(layout, volume, folders, catalog, self.repair)
         self._partials = Partials(layout.own("partial"), self._door, volume)
 
     @property

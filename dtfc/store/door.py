@@ -18,18 +18,21 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
 import os
 import stat
-import time
+from dataclasses import dataclass
 
 from dtfc.digest import Digest
 from dtfc.errors import Absent, Denied, DtfcError, NoSpace
 from dtfc.store import notes
 from dtfc.store.catalog import Catalog
+from dtfc.store.chunkmap import CHUNK, ChunkMap
 from dtfc.store.facts import BlobInfo, Deleted, Marker, Stored
 from dtfc.store.folders import Folders
 from dtfc.store.layout import Layout
 from dtfc.store.listing import Tombstone
+from dtfc.store.repair import Repair
 from dtfc.store.volume import Scratch, Volume
 
 
@@ -70,6 +73,23 @@ def holds(folders: Folders, digest: Digest) -> bool:
         os.close(folder)
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """Bytes that are whole and have a digest.
+
+    Args:
+        file: that holds them; its own name, if any, stays.
+        digest: what they hash to.
+        length: how many they are.
+        map: their chunk map; None if they need none.
+    """
+
+    file: Scratch
+    digest: Digest
+    length: int
+    map: ChunkMap | None = None
+
+
 class Door:
     """What every commit goes through.
 
@@ -78,13 +98,22 @@ class Door:
         volume: the file system.
         folders: their folders.
         catalog: told of every blob before it is acknowledged.
+        repair: keeps the quarantine.
     """
 
-    def __init__(self, layout: Layout, volume: Volume, folders: Folders, catalog: Catalog) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        volume: Volume,
+        folders: Folders,
+        catalog: Catalog,
+        repair: Repair,
+    ) -> None:
         self._layout = layout
         self._volume = volume
         self._folders = folders
         self._catalog = catalog
+        self._repair = repair
 
     def has(self, digest: Digest, length: int) -> bool:
         """Tell whether these bytes lie here already, denied or not.
@@ -113,15 +142,11 @@ class Door:
             self._volume.sync(source.fd, "make a blob's bytes durable")
             source.sealed = True
 
-    def enter(
-        self, source: Scratch, digest: Digest, length: int, name: str | None, *, deliberate: bool
-    ) -> Stored:
-        """Store a file whose bytes are whole and have that digest.
+    def enter(self, whole: Whole, name: str | None, *, deliberate: bool) -> Stored:
+        """Store bytes that are whole.
 
         Args:
-            source: the file; its own name, if any, stays.
-            digest: what its bytes hash to.
-            length: how many they are.
+            whole: the bytes.
             name: the file name to store it under.
             deliberate: True for a client's PUT, which lifts a tombstone; False
                 for a load, which never does.
@@ -132,10 +157,11 @@ class Door:
             NoSpace, StoreFailure: the operating system refuses; nothing is
                 stored.
         """
+        digest = whole.digest
         with self._folders.making(digest) as folder:
             tombstone = self._tombstone(folder, digest, deliberate=deliberate)
             self._catalog.begin(digest)
-            info, new = self._place(folder, source, digest, length, name)
+            info, new = self._place(folder, whole, name, again=tombstone)
             if tombstone:
                 with self._volume.failing("lift a tombstone"):
                     os.unlink(notes.TOMBSTONE, dir_fd=folder)
@@ -158,26 +184,28 @@ class Door:
         return True
 
     def _place(
-        self, folder: int, source: Scratch, digest: Digest, length: int, name: str | None
+        self, folder: int, whole: Whole, name: str | None, *, again: bool
     ) -> tuple[BlobInfo, bool]:
         new = False
+        digest = whole.digest
         try:
             here = self._length(folder)
-            if here is not None and here != length:
+            if here is not None and not self._is_sound(folder, whole, here):
                 self._quarantine(folder, digest)
                 here = None
             if here is None:
-                self.seal(source)
-                self._name_new(folder, name)
-                with self._volume.failing("link a blob into place", length):
+                self.seal(whole.file)
+                self._name_new(folder, digest, name, again=again)
+                self._map_new(folder, whole.map)
+                with self._volume.failing("link a blob into place", whole.length):
                     try:
-                        source.link(folder, notes.DATA)
+                        whole.file.link(folder, notes.DATA)
                         new = True
                     except FileExistsError:
                         # By a program that knows no locks. Its bytes are not
                         # ours, so they must be what they claim to be.
                         here = self._length(folder)
-                        if here != length:
+                        if here is None or not self._is_sound(folder, whole, here):
                             raise
             if not new:
                 self._sync_theirs(folder)
@@ -195,6 +223,23 @@ class Door:
             raise
         return info, new
 
+    def _is_sound(self, folder: int, whole: Whole, here: int) -> bool:
+        """Tell whether what lies in the blob's place has the blob's bytes.
+
+        To say yes to a PUT of a blob whose copy here has rotted would be to
+        lose it; and the right bytes are at hand.
+        """
+        if here != whole.length:
+            return False
+        with self._volume.failing("read a blob"):
+            fd = notes.open_regular(folder, notes.DATA)
+            if fd is None:
+                return False
+            try:
+                return _same(fd, whole.file.fd, whole.length)
+            finally:
+                os.close(fd)
+
     def _length(self, folder: int) -> int | None:
         """Return the size of the data that is here; -1 if it is no regular file."""
         with self._volume.failing("look at a blob"):
@@ -205,15 +250,32 @@ class Door:
         return facts.st_size if stat.S_ISREG(facts.st_mode) else -1
 
     def _quarantine(self, folder: int, digest: Digest) -> None:
-        """Move aside what lies in the blob's place and cannot be the blob."""
-        aside = f"{self._layout.own('quarantine')}/{digest.hex}.{time.time_ns()}"
+        """Move aside what lies in the blob's place and is not the blob."""
         with self._volume.failing("move a damaged blob aside"):
-            os.rename(notes.DATA, aside, src_dir_fd=folder)
+            self._repair.move_aside(folder, digest)
 
-    def _name_new(self, folder: int, name: str | None) -> None:
-        """Write the name of a blob that is not here yet; older ones are of no blob."""
-        if name is not None:
-            self._volume.replace(folder, notes.NAMES, notes.names_file([name]))
+    def _map_new(self, folder: int, chunk_map: ChunkMap | None) -> None:
+        """Write the chunk map of a blob that is not here yet; an older one is of no use.
+
+        It can be made again at any time, so it is not made durable.
+        """
+        if chunk_map is not None:
+            self._volume.replace(folder, notes.CHUNKS, chunk_map.content(), durable=False)
+
+    def _name_new(self, folder: int, digest: Digest, name: str | None, *, again: bool) -> None:
+        """Write the name of a blob that is not here yet.
+
+        Names that lie there are of no blob, unless its bytes are in quarantine.
+        Of one that was deleted it is written that it has none, too: a log may
+        still know the name that went with the deletion.
+        """
+        if self._repair.is_quarantined(digest):
+            if name is not None:
+                self._add_name(folder, name)
+            return
+        if name is not None or again:
+            names = () if name is None else (name,)
+            self._volume.replace(folder, notes.NAMES, notes.names_file(names))
             return
         with self._volume.failing("remove a stale name"), contextlib.suppress(FileNotFoundError):
             os.unlink(notes.NAMES, dir_fd=folder)
@@ -303,6 +365,7 @@ class Door:
             self._folders.sync_leaf(digest, folder)
             if not buried:
                 self._bury_after_all(digest, folder, line)
+            self._repair.release(digest)
             node = _text(marker, "node") or self._layout.node_id
             self._catalog.forget(digest, None if at is None else Tombstone(digest, at, node))
         return Deleted(info, at)
@@ -409,6 +472,25 @@ def remove_file(folder: int, name: str) -> None:
     except OSError:
         if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             raise
+
+
+def _same(one: int, other: int, length: int) -> bool:
+    """Tell whether two files begin with the same so many bytes; what cannot be read differs.
+
+    Raises:
+        OSError: as the operating system says, but for what the disk has lost.
+    """
+    for at in range(0, length, CHUNK):
+        size = min(CHUNK, length - at)
+        try:
+            theirs = os.pread(one, size, at)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                return False
+            raise
+        if theirs != os.pread(other, size, at):
+            return False
+    return True
 
 
 def _text(marker: Marker | None, key: str) -> str | None:

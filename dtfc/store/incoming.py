@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from dtfc.digest import Digest
 from dtfc.errors import WrongDigest, WrongLength
 from dtfc.store import notes, syscalls
-from dtfc.store.door import Door
+from dtfc.store.chunkmap import CHUNK, ChunkHashes, ChunkMap
+from dtfc.store.door import Door, Whole
 from dtfc.store.facts import Stored
 from dtfc.store.volume import Scratch, Volume, write_all
 
@@ -19,6 +21,12 @@ _CHECK_ROOM_EVERY = 1 << 20
 #: Bytes after which the disk is asked to begin, so that the fsync at the end
 #: finds most of the work done.
 _WRITE_EVERY = 16 << 20
+
+#: Bytes from which the hashes of chunks are taken beside the SHA-512, not after it.
+_BESIDE_FROM = 128 << 10
+
+# SHA-512 takes twice as long, so this costs no time where there is a second core.
+_beside = ThreadPoolExecutor(2, thread_name_prefix="chunks")
 
 
 class Growth:
@@ -47,6 +55,7 @@ class Growth:
         self._writing_from = 0
         self.sha512 = hashlib.sha512()
         self.sha256 = hashlib.sha256() if self._want_sha256 else None
+        self._chunks = ChunkHashes()
 
     def reserve(self, total: int) -> None:
         """Make sure that the file can grow to ``total`` bytes.
@@ -83,12 +92,24 @@ class Growth:
 
     def take(self, blocks: Sequence[bytes]) -> None:
         """Hash what is in the file already."""
+        size = sum(map(len, blocks))
+        beside = _beside.submit(self._chunks.take, blocks) if size >= _BESIDE_FROM else None
         for block in blocks:
             self.sha512.update(block)
             if self.sha256 is not None:
                 self.sha256.update(block)
+        if beside is None:
+            self._chunks.take(blocks)
+        else:
+            beside.result()
         # Last, because others read up to here while it grows.
-        self.length += sum(map(len, blocks))
+        self.length += size
+
+    def chunk_map(self) -> ChunkMap | None:
+        """Return the chunk map of what was taken, which is then whole; None if it needs none."""
+        if self.length <= CHUNK:
+            return None
+        return ChunkMap(Digest(self.sha512.digest()), self.length, self._chunks.finish())
 
 
 class Intake:
@@ -177,7 +198,8 @@ class Intake:
             # A blob that is here already needs no second copy of it on the disk.
             if not self._door.has(actual, self.received):
                 self._door.seal(self._scratch)
-            return self._door.enter(self._scratch, actual, self.received, name, deliberate=True)
+            whole = Whole(self._scratch, actual, self.received, self._growth.chunk_map())
+            return self._door.enter(whole, name, deliberate=True)
         finally:
             self.discard()
 

@@ -140,14 +140,30 @@ def read_names(folder: int) -> tuple[str, ...]:
     return tuple(reversed(latest))
 
 
+def read_whole_names(folder: int) -> tuple[str, ...] | None:
+    """Return a blob's names; None if the file is not there, or was torn by a loss of power.
+
+    It ends with a line's end, and no name holds a NUL: what is cut does not end
+    so, and what was not written reads as NULs. A file that holds no names says
+    that the blob has none.
+
+    Raises:
+        OSError: the file is there, and cannot be read.
+    """
+    content = _read(folder, NAMES, _NAMES_LIMIT, from_end=True)
+    if not content.endswith(b"\n") or b"\0" in content:
+        return None
+    return read_names(folder)
+
+
 def with_name(names: Sequence[str], name: str) -> tuple[str, ...]:
     """Return the names with one made the current one."""
     return (*(each for each in names if each != name), name)[-MOST_NAMES:]
 
 
 def names_file(names: Sequence[str]) -> bytes:
-    """Compose the file that holds these names."""
-    return "".join(f"{name}\n" for name in names).encode("utf-8")
+    """Compose the file that holds these names, one a line; of none, an empty line."""
+    return ("".join(f"{name}\n" for name in names) or "\n").encode("utf-8")
 
 
 def check_line(name: str) -> str:

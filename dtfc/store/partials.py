@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from dtfc.digest import Digest
 from dtfc.errors import Busy, NoSpace, StoreFailure, WrongDigest
-from dtfc.store.door import Door
+from dtfc.store.door import Door, Whole
 from dtfc.store.facts import Stored
 from dtfc.store.incoming import Growth
 from dtfc.store.volume import Scratch, Volume
@@ -150,7 +150,8 @@ class Partial:
             # Reading it again would show bytes that the disk does not have.
             self.discard()
             raise
-        stored = self._door.enter(self._source, actual, self.length, name, deliberate=False)
+        whole = Whole(self._source, actual, self.length, self._growth.chunk_map())
+        stored = self._door.enter(whole, name, deliberate=False)
         self._forget_path()
         return stored
 

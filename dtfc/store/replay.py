@@ -25,7 +25,7 @@ from dtfc.digest import Digest
 from dtfc.errors import Absent, Denied, NoSpace
 from dtfc.store import durable, notes, syscalls
 from dtfc.store.capabilities import NOT_FOLLOWED
-from dtfc.store.door import Door
+from dtfc.store.door import Door, Whole
 from dtfc.store.folders import Folders
 from dtfc.store.layout import Layout
 from dtfc.store.log import Record, read
@@ -181,35 +181,37 @@ class Replay:
     def _restore(self, record: Record, *, rewrite: bool) -> None:
         names = self._look(record, rewrite=rewrite)
         if names is not None:
-            self._store(record)
+            self._store(record, names[0] if names else None)
             # Those that it got later.
-            for name in names:
-                if name != record.name:
-                    self._door.name(record.digest, name)
+            for name in names[1:]:
+                self._door.name(record.digest, name)
         self._door.settle(record.digest)
 
     def _look(self, record: Record, *, rewrite: bool) -> tuple[str, ...] | None:
         """Look what is there, and take away bytes that are not the blob's.
 
         Returns:
-            The names that stand there, if the blob has to be stored; None if
-            it is there, or must not be.
+            The names that it had, if the blob has to be stored; None if it is
+            there, or must not be.
         """
         with self._folders.existing(record.digest) as folder:
             if folder is None:
-                return ()
+                return () if record.name is None else (record.name,)
             marker = notes.read_404(folder)
             if marker is not None and not marker.by_operator:
                 return None
             if notes.read_marker(folder) is not None:
                 self._mend_denied(record, folder, rewrite=rewrite)
                 return None
-            names = tuple(each for each in notes.read_names(folder) if "\0" not in each)
-            if not rewrite and _holds(folder, record.body):
-                if record.name is not None and record.name not in names:
-                    wanted = notes.names_file((record.name, *names))
-                    self._volume.replace(folder, notes.NAMES, wanted)
+            names = notes.read_whole_names(folder)
+            if names is None:
+                # Lost or torn, so it is the one that came with the bytes.
+                names = () if record.name is None else (record.name,)
+                if not rewrite and names and _holds(folder, record.body):
+                    self._volume.replace(folder, notes.NAMES, notes.names_file(names))
                     self._folders.sync_leaf(record.digest, folder)
+                    return None
+            if not rewrite and _holds(folder, record.body):
                 return None
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(notes.DATA, dir_fd=folder)
@@ -225,16 +227,15 @@ class Replay:
             self._volume.replace(folder, notes.DATA, record.body, mode=0o444)
             self._folders.sync_leaf(record.digest, folder)
 
-    def _store(self, record: Record) -> None:
+    def _store(self, record: Record, name: str | None) -> None:
         scratch = self._volume.scratch()
         try:
             with self._volume.failing("write", len(record.body)):
                 write_all(scratch.fd, [record.body], 0)
             # Not deliberate: a deletion is later than anything in a log.
             with contextlib.suppress(Absent, Denied):
-                self._door.enter(
-                    scratch, record.digest, len(record.body), record.name, deliberate=False
-                )
+                whole = Whole(scratch, record.digest, len(record.body))
+                self._door.enter(whole, name, deliberate=False)
         finally:
             scratch.drop()
 

@@ -227,7 +227,9 @@ class Volume:
             # Swept away between its creation and its lock.
             scratch.drop()
 
-    def replace(self, folder: int, name: str, content: bytes, *, mode: int = 0o644) -> None:
+    def replace(
+        self, folder: int, name: str, content: bytes, *, mode: int = 0o644, durable: bool = True
+    ) -> None:
         """Write a small file whole, or leave the old one: durable content, then a rename.
 
         The folder's entry is durable only once the caller has synced the folder.
@@ -237,6 +239,7 @@ class Volume:
             name: the file in it.
             content: all of it.
             mode: its permissions.
+            durable: False for what can be made again.
 
         Raises:
             NoSpace, StoreFailure: as the operating system says.
@@ -246,7 +249,8 @@ class Volume:
             try:
                 write_all(draft.fd, [content], 0)
                 os.fchmod(draft.fd, mode)
-                self.sync(draft.fd, "make a small file durable")
+                if durable:
+                    self.sync(draft.fd, "make a small file durable")
                 os.rename(draft.path or "", name, dst_dir_fd=folder)
                 draft.path = None
             finally:
@@ -293,6 +297,18 @@ class Scratch:
             os.link(source, name, dst_dir_fd=folder, follow_symlinks=True)
         else:
             os.link(self.path, name, dst_dir_fd=folder, follow_symlinks=False)
+
+    def link_path(self, path: str) -> None:
+        """Give the file a further name.
+
+        Raises:
+            OSError: FileExistsError if the name is taken.
+        """
+        folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.link(folder, os.path.basename(path))
+        finally:
+            os.close(folder)
 
     def drop(self) -> None:
         """Close the file and take away its temporary name; harmless when repeated."""

@@ -1,0 +1,373 @@
+"""What is done about a blob that turned out to be damaged.
+
+Its wrong chunk is fetched from a peer, checked, and sent in the response that
+found it; meanwhile the blob is made whole in the background, in a new file. If
+no peer has the chunk, the blob goes to quarantine, and the response is cut
+before the chunk. From quarantine it is brought back when a peer has what is
+missing.
+
+Rules of this file: one mending a blob, joined by all who need it; nothing that
+goes wrong here leaves a wrong byte where it can be read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dtfc.digest import Digest
+from dtfc.disk import Disk, Lane
+from dtfc.errors import Absent, Corrupt, Draining, DtfcError, PeersUnreached, StoreFailure
+from dtfc.integrity.examining import is_right
+from dtfc.integrity.mending import Mending, Patch
+from dtfc.integrity.reading import Reading
+from dtfc.store.blobs import Store
+from dtfc.store.chunkmap import CHUNK, ChunkMap
+from dtfc.store.repair import Repair
+
+
+class Pieces(Protocol):
+    """Where right bytes come from."""
+
+    async def fetch(
+        self,
+        digest: Digest,
+        length: int,
+        start: int,
+        count: int,
+        is_right: Callable[[bytes], bool],
+    ) -> bytes:
+        """Return a stretch of a blob that is right.
+
+        Raises:
+            Absent: nobody has the blob.
+            PeersUnreached: not everybody could be asked.
+        """
+
+
+class Damaged:
+    """A damaged file that is being mended.
+
+    Args:
+        digest: which blob.
+        fd: the file; belongs to this object.
+        length: of the blob, in bytes.
+        chunk_map: the blob's; None only if the blob has no second chunk.
+        patch: what was fetched for it.
+    """
+
+    def __init__(
+        self, digest: Digest, fd: int, length: int, chunk_map: ChunkMap | None, patch: Patch
+    ) -> None:
+        self.digest = digest
+        self.fd = fd
+        self.inode = os.fstat(fd).st_ino
+        self.length = length
+        self.map = chunk_map
+        self.patch = patch
+        self.mending: Deferred[None] | None = None
+
+    def is_right(self, index: int) -> Callable[[bytes], bool]:
+        """Return what tells whether bytes are those of a chunk."""
+        return lambda content: is_right(content, index, self.digest, self.map)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self.patch.close()
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class Healing:
+    """Mends what is damaged, or puts it aside.
+
+    Args:
+        store: where it lies.
+        disk: where blocking work runs.
+        pieces: gets right bytes.
+    """
+
+    _log = Logger()
+
+    def __init__(self, store: Store, disk: Disk, pieces: Pieces) -> None:
+        self._store = store
+        self._repair: Repair = store.repair
+        self._disk = disk
+        self._pieces = pieces
+        self._damaged: dict[Digest, Damaged] = {}
+        self._stopping = False
+        self.healed = 0
+        """Blobs made whole so far."""
+        self.healed_chunks = 0
+        """Chunks that came from a peer so far."""
+        self.quarantined = 0
+        """Blobs put aside so far."""
+
+    # -- in a response --------------------------------------------------------
+
+    async def heal(self, reading: Reading, chunk: int | None) -> None:
+        """Make a chunk of a blob that is being sent available, from a peer.
+
+        The reading takes the chunk from there; the blob is mended meanwhile.
+
+        Args:
+            reading: of the damaged file.
+            chunk: which one is wrong; None if only the whole is known to be.
+
+        Raises:
+            Corrupt: no peer has it. The blob is in quarantine now.
+        """
+        try:
+            damaged = await self._find(reading)
+            if chunk is None or damaged is None:
+                raise Absent(reading.digest.hex)
+            await self._fetch(damaged, chunk)
+        except DtfcError as error:
+            await self._put_aside(reading.digest, reading.inode, error)
+            raise Corrupt(reading.digest.hex, chunk) from error
+        reading.take_from(damaged.patch)
+        self._begin(damaged)
+
+    async def _find(self, reading: Reading) -> Damaged | None:
+        """Return the file with what was fetched for it; None if it has no chunk map."""
+        known = self._damaged.get(reading.digest)
+        if known is not None and known.inode == reading.inode:
+            return known
+        chunk_map = reading.known_map
+        if chunk_map is None and reading.length > CHUNK:
+            return None
+        damaged = await self._disk.run(self._open, reading, chunk_map)
+        # Somebody else may have been quicker meanwhile.
+        known = self._damaged.setdefault(reading.digest, damaged)
+        if known is not damaged and known.inode == damaged.inode:
+            damaged.close()
+            return known
+        self._damaged[reading.digest] = damaged
+        return damaged
+
+    def _open(self, reading: Reading, chunk_map: ChunkMap | None) -> Damaged:
+        patch = Patch(self._repair.scratch())
+        try:
+            fd = os.dup(reading.fd)
+        except OSError as error:
+            patch.close()
+            raise StoreFailure("open a damaged blob", error) from error
+        return Damaged(reading.digest, fd, reading.length, chunk_map, patch)
+
+    async def _fetch(self, damaged: Damaged, index: int) -> None:
+        if damaged.patch.has(index):
+            return
+        content = await self._chunk(damaged, index)
+        try:
+            await self._disk.run(damaged.patch.put, index, content)
+        except OSError as error:
+            raise StoreFailure("write a healed chunk", error) from error
+
+    async def _chunk(self, damaged: Damaged, index: int) -> bytes:
+        start = index * CHUNK
+        content = await self._pieces.fetch(
+            damaged.digest,
+            damaged.length,
+            start,
+            min(CHUNK, damaged.length - start),
+            damaged.is_right(index),
+        )
+        self.healed_chunks += 1
+        return content
+
+    # -- the blob as a whole --------------------------------------------------
+
+    async def mend(self, digest: Digest) -> bool:
+        """Make a damaged blob whole, or put it aside.
+
+        Returns:
+            Whether it is whole now.
+        """
+        known = self._damaged.get(digest)
+        if known is None:
+            try:
+                known = await self._disk.run(self._open_blob, digest)
+            except DtfcError:
+                return False  # it has gone meanwhile
+            if known is None:
+                await self._put_aside(digest, None, Absent(digest.hex))
+                return False
+            self._damaged[digest] = known
+        done = self.healed
+        await self._join(known)
+        return self.healed > done
+
+    def _open_blob(self, digest: Digest) -> Damaged | None:
+        with self._store.open(digest) as blob:
+            chunk_map = self._repair.read_map(digest, blob.length)
+            if chunk_map is None and blob.length > CHUNK:
+                return None
+            fd = os.dup(blob.fd)
+            return Damaged(digest, fd, blob.length, chunk_map, Patch(self._repair.scratch()))
+
+    def _begin(self, damaged: Damaged) -> Deferred[None]:
+        if damaged.mending is None:
+            damaged.mending = Deferred.fromCoroutine(self._mend(damaged))
+        return damaged.mending
+
+    async def _join(self, damaged: Damaged) -> None:
+        # A Deferred of one's own: who is cancelled must not stop the mending.
+        done: Deferred[None] = Deferred()
+
+        def tell(result: Failure | None) -> Failure | None:
+            if not done.called:
+                done.callback(None)
+            return result
+
+        self._begin(damaged).addBoth(tell)
+        await done
+
+    async def _mend(self, damaged: Damaged) -> None:
+        lane = Lane(self._disk)
+        digest = damaged.digest
+        try:
+            if await self._rebuild(damaged, lane):
+                self.healed += 1
+                self._log.info("healed {digest}", digest=digest.hex)
+        except Draining:
+            pass
+        except (Absent, PeersUnreached, Corrupt) as error:
+            await self._put_aside(digest, damaged.inode, error)
+        except DtfcError as error:
+            self._log.error("{digest} is damaged and stays: {why}", digest=digest.hex, why=error)
+        except Exception:  # noqa: BLE001 - nobody waits for it, so it has to be told here
+            self._log.failure("mending {digest}", digest=digest.hex)
+        finally:
+            if self._damaged.get(digest) is damaged:
+                del self._damaged[digest]
+            lane.run(damaged.close)
+
+    async def _rebuild(self, damaged: Damaged, lane: Lane) -> bool:
+        mendings: list[Mending] = []
+
+        def open_one() -> None:
+            # Kept, so that it is closed whoever is cancelled.
+            mendings.append(
+                Mending(
+                    self._repair,
+                    damaged.fd,
+                    damaged.digest,
+                    damaged.length,
+                    damaged.map,
+                    stopped=lambda: self._stopping,
+                )
+            )
+
+        try:
+            await lane.run(open_one)
+            mending = mendings[0]
+            for index in await lane.run(mending.copy, damaged.patch):
+                content = await self._chunk(damaged, index)
+                await lane.run(mending.put, index, content)
+            await lane.run(mending.verify)
+            return await lane.run(
+                self._repair.put_right, damaged.digest, mending.new, damaged.inode
+            )
+        except OSError as error:
+            raise StoreFailure("mend a blob", error) from error
+        finally:
+            lane.run(_close_all, mendings)
+
+    async def _put_aside(self, digest: Digest, inode: int | None, why: DtfcError) -> None:
+        try:
+            moved = await self._disk.run(self._repair.quarantine, digest, inode)
+        except DtfcError as error:
+            self._log.error("{digest} is damaged: {why}", digest=digest.hex, why=error)
+            return
+        if moved:
+            self.quarantined += 1
+            self._log.error(
+                "{digest} is damaged, and in quarantine now: {why}", digest=digest.hex, why=why
+            )
+
+    # -- what lies in quarantine ----------------------------------------------
+
+    async def retry(self, load: Callable[[Digest], Deferred[object]]) -> int:
+        """Try to bring back what lies in quarantine; return how many blobs are here again.
+
+        Args:
+            load: brings a blob from the peers, for one that has no chunk map.
+        """
+        entries = await self._disk.run(lambda: list(self._repair.quarantined()))
+        back = 0
+        for digest, path in entries:
+            if self._stopping:
+                break
+            try:
+                back += await self._bring_back(digest, path, load)
+            except (Absent, PeersUnreached):
+                continue
+            except DtfcError as error:
+                self._log.warn("{digest} stays in quarantine: {why}", digest=digest.hex, why=error)
+        return back
+
+    async def _bring_back(
+        self, digest: Digest, path: str, load: Callable[[Digest], Deferred[object]]
+    ) -> bool:
+        if digest in self._damaged:
+            return False
+        damaged = await self._disk.run(self._open_quarantined, digest, path)
+        if damaged is None:
+            await load(digest)
+        else:
+            self._damaged[digest] = damaged
+            lane = Lane(self._disk)
+            try:
+                if not await self._rebuild(damaged, lane):
+                    return False
+            except Corrupt:
+                await load(digest)
+            finally:
+                del self._damaged[digest]
+                lane.run(damaged.close)
+        self.healed += 1
+        self._log.info("{digest} is back from quarantine", digest=digest.hex)
+        return True
+
+    def _open_quarantined(self, digest: Digest, path: str) -> Damaged | None:
+        """Open what can be mended; None if the whole has to be loaded.
+
+        Raises:
+            Absent: it need not be brought back.
+        """
+        if self._store.holds(digest) or self._store.marker(digest) is not None:
+            self._repair.release(digest)
+            raise Absent(digest.hex)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            length = os.fstat(fd).st_size
+            chunk_map = self._repair.read_map(digest, length)
+            if chunk_map is None and length > CHUNK:
+                os.close(fd)
+                return None
+            patch = Patch(self._repair.scratch())
+            return Damaged(digest, fd, length, chunk_map, patch)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    async def stop(self) -> None:
+        """Give up what is under way; it is found again."""
+        self._stopping = True
+        for damaged in list(self._damaged.values()):
+            if damaged.mending is not None:
+                await self._join(damaged)
+
+
+def _close_all(mendings: list[Mending]) -> None:
+    for each in mendings:
+        each.close()

@@ -1,0 +1,293 @@
+"""A blob that is open for sending, and of which no byte leaves unverified.
+
+A chunk may leave if it was verified in this generation of the file and has been
+in the page cache ever since. Otherwise a disk thread reads it, which brings it
+in, and compares it with the chunk map; then it leaves from the page cache.
+
+That "ever since" is what this file keeps true:
+
+* a chunk that is found to be out of the page cache is no longer verified, nor
+  is any other that is out when the kernel is asked to read ahead;
+* the kernel reads nothing ahead by itself of files that are sent
+  (``POSIX_FADV_RANDOM``);
+* once a second it is looked whether what is in use is still there
+  (:meth:`Reading.refresh`), for another program may have read back what the
+  kernel had dropped.
+
+Where the kernel cannot say what is in the page cache, nothing is, and every
+chunk is verified every time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from enum import Enum
+from typing import Protocol
+
+from dtfc.digest import Digest
+from dtfc.errors import Corrupt, StoreFailure
+from dtfc.integrity.examining import examine, is_right, read_chunk
+from dtfc.integrity.verified import Record, Verified, generation_of
+from dtfc.store.chunkmap import CHUNK, ChunkMap, count_of
+
+#: Chunks after a wanted one that the kernel is asked to read ahead.
+AHEAD = 4
+
+_READINGS_OF_A_CHANGING_FILE = 3
+
+
+class Mode(Enum):
+    """What is verified before a byte leaves (``--verify``)."""
+
+    CHUNK = "chunk"
+    WHOLE = "whole"
+    OFF = "off"
+
+
+class Maps(Protocol):
+    """Where chunk maps lie."""
+
+    def read_map(self, digest: Digest, length: int) -> ChunkMap | None:
+        """Return a blob's map; None if there is none that is whole."""
+
+    def write_map(self, chunk_map: ChunkMap) -> None:
+        """Put a blob's map beside it; nothing happens if that cannot be done."""
+
+
+class Overlay(Protocol):
+    """Right bytes for chunks that are wrong in the file, each at its own offset."""
+
+    @property
+    def fd(self) -> int:
+        """The file that holds them."""
+
+    def has(self, index: int) -> bool:
+        """Whether it holds a chunk."""
+
+    def hold(self) -> None:
+        """Keep the file open while it is sent."""
+
+    def release(self) -> None:
+        """Note that it is sent."""
+
+
+Resident = Callable[[int, int, int], bool]
+
+
+class Checks:
+    """What all readings of a process share.
+
+    Args:
+        maps: where chunk maps lie.
+        resident: whether bytes of a file are in the page cache; asked from any
+            thread.
+        mode: what is verified; may be replaced.
+        verified: what was verified so far.
+    """
+
+    def __init__(
+        self,
+        maps: Maps,
+        resident: Resident,
+        mode: Mode = Mode.CHUNK,
+        verified: Verified | None = None,
+    ) -> None:
+        self.maps = maps
+        self.resident = resident
+        self.mode = mode
+        self.verified = Verified() if verified is None else verified
+        self.chunks = 0
+        """Chunks verified so far."""
+        self.wholes = 0
+        """Blobs whose digest was verified so far."""
+        self.corrupt = 0
+        """Chunks and blobs found to be wrong so far."""
+
+
+class Reading:
+    """One open blob.
+
+    Args:
+        checks: shared by all.
+        digest: which blob.
+        fd: the file, which belongs to the caller.
+        length: of the blob, in bytes.
+
+    Raises:
+        StoreFailure: the file cannot be looked at.
+    """
+
+    def __init__(self, checks: Checks, digest: Digest, fd: int, length: int) -> None:
+        self.digest = digest
+        self.length = length
+        self.fd = fd
+        self.used = True
+        """Whether anything was sent since the last :meth:`refresh`."""
+        self._overlay: Overlay | None = None
+        self._checks = checks
+        try:
+            self._record = checks.verified.of(generation_of(fd))
+        except OSError as error:
+            raise StoreFailure("look at a blob", error) from error
+        fadvise = getattr(os, "posix_fadvise", None)
+        if fadvise is not None:
+            fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+
+    @property
+    def inode(self) -> int:
+        """The file's."""
+        return self._record.generation.inode
+
+    @property
+    def known_map(self) -> ChunkMap | None:
+        """The blob's chunk map, once it was needed."""
+        return self._record.map
+
+    def take_from(self, overlay: Overlay) -> None:
+        """Send from there what the file has wrong."""
+        if overlay is not self._overlay:
+            overlay.hold()
+            self.close()
+            self._overlay = overlay
+
+    def close(self) -> None:
+        """Let go of the overlay, if there is one; harmless when repeated."""
+        overlay, self._overlay = self._overlay, None
+        if overlay is not None:
+            overlay.release()
+
+    # -- asked on the loop ----------------------------------------------------
+
+    def sendable(self, offset: int, count: int) -> int:
+        """Return the file from which bytes of one chunk may leave now; -1 if from none yet.
+
+        Waits for nothing.
+
+        Args:
+            offset: the first byte.
+            count: how many; they must not reach into the next chunk.
+
+        Raises:
+            OSError: the file cannot be looked at.
+        """
+        overlay = self._overlay
+        if overlay is not None and overlay.has(offset // CHUNK):
+            return overlay.fd
+        self.used = True
+        if self._checks.mode is not Mode.OFF and not self._covered(offset, count):
+            return -1
+        return self.fd if self._checks.resident(self.fd, offset, count) else -1
+
+    def _covered(self, offset: int, count: int) -> bool:
+        record = self._current()
+        if self._checks.mode is Mode.WHOLE and not record.whole:
+            return False
+        return record.covers(offset, offset + count)
+
+    def _current(self) -> Record:
+        """Return the record of the file's state as it is now."""
+        now = generation_of(self.fd)
+        if now != self._record.generation:
+            self._record = self._checks.verified.of(now)
+        return self._record
+
+    # -- run in a disk thread -------------------------------------------------
+
+    def prepare(self, offset: int, count: int) -> None:
+        """Bring bytes of one chunk into the page cache, and verify the chunk (blocks).
+
+        Raises:
+            Corrupt: it is wrong.
+            StoreFailure: the file cannot be read.
+        """
+        index = offset // CHUNK
+        try:
+            if self._checks.mode is Mode.OFF:
+                self._read(self.fd, index, self.length)
+            else:
+                self._verify(index, offset, count)
+        except OSError as error:
+            raise StoreFailure("read a blob", error) from error
+
+    def _verify(self, index: int, offset: int, count: int) -> None:
+        for _ in range(_READINGS_OF_A_CHANGING_FILE):
+            record = self._current()
+            if self._checks.mode is Mode.WHOLE and not record.whole:
+                self._verify_whole(record)
+            self._forget_what_left(record, index)
+            if record.covers(offset, offset + count):
+                return
+            chunk_map = self._map(record)
+            if chunk_map is None and count_of(self.length) > 1:
+                self._verify_whole(record)
+                continue
+            content = self._read(self.fd, index, self.length)
+            right = content is not None and is_right(content, index, self.digest, chunk_map)
+            if generation_of(self.fd) != record.generation:
+                continue
+            if not right:
+                self._checks.corrupt += 1
+                raise Corrupt(self.digest.hex, index)
+            self._checks.chunks += 1
+            record.note(index)
+            return
+        # Somebody writes to it all the time, which nobody may.
+        raise Corrupt(self.digest.hex, index)
+
+    def _map(self, record: Record) -> ChunkMap | None:
+        if record.map is None and self.length > CHUNK:
+            found = self._checks.maps.read_map(self.digest, self.length)
+            if found is not None and record.generation.size == self.length:
+                self._checks.verified.keep_map(record, found)
+        return record.map
+
+    def _verify_whole(self, record: Record) -> None:
+        """Take the digest of the whole, and make its map if there is none."""
+        known = self._map(record)
+        found = examine(self.fd, self.digest, self.length, known, read=self._read)
+        if generation_of(self.fd) != record.generation:
+            return
+        if not found.right:
+            self._checks.corrupt += 1
+            raise Corrupt(self.digest.hex, found.bad[0] if found.bad and known else None)
+        self._checks.wholes += 1
+        if found.made is not None and found.made != known:
+            self._checks.maps.write_map(found.made)
+            self._checks.verified.keep_map(record, found.made)
+        record.whole = True
+        record.note_all()
+
+    def _forget_what_left(self, record: Record, index: int) -> None:
+        """Forget what is not in the page cache of what will be read now or ahead."""
+        for each in range(index, min(index + AHEAD + 1, len(record.chunks))):
+            if record.chunks[each] and not self._has(each):
+                record.forget(each)
+
+    def _read(self, fd: int, index: int, length: int) -> memoryview | None:
+        self._read_ahead(index)
+        return read_chunk(fd, index, length)
+
+    def _has(self, index: int) -> bool:
+        start = index * CHUNK
+        return self._checks.resident(self.fd, start, min(CHUNK, self.length - start))
+
+    def _read_ahead(self, index: int) -> None:
+        fadvise = getattr(os, "posix_fadvise", None)
+        if fadvise is not None:
+            fadvise(self.fd, index * CHUNK, (AHEAD + 1) * CHUNK, os.POSIX_FADV_WILLNEED)
+
+    def refresh(self) -> None:
+        """Forget all that has left the page cache (blocks)."""
+        self.used = False
+        record = self._record
+        if self._checks.mode is Mode.OFF or not record.any():
+            return
+        try:
+            if self._checks.resident(self.fd, 0, self.length):
+                return
+            for index, verified in enumerate(record.chunks):
+                if verified and not self._has(index):
+                    record.forget(index)
+        except OSError:
+            record.forget(0, len(record.chunks))
