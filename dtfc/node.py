@@ -30,8 +30,9 @@ from dtfc.store.blobs import Store, open_store
 from dtfc.web.accesslog import AccessLog
 from dtfc.web.blobs import Blobs, Terms
 from dtfc.web.colleagues import Alone, Colleagues
-from dtfc.web.fastlane import FastLane, HotBlobs
+from dtfc.web.fastlane import FastLane
 from dtfc.web.gate import Gate
+from dtfc.web.hotblobs import HotBlobs
 from dtfc.web.metrics import Metrics
 from dtfc.web.routes import Routes
 from dtfc.web.site import Bounds, Site

@@ -70,10 +70,10 @@ _stamp = Stamp()
 
 def combined(entry: Entry) -> str:
     """Return the entry in the combined log format."""
+    at, address, line, status, sent, _, referrer, agent = entry
     return (
-        f"{entry.address} - - {_stamp.at(entry.at)} "
-        f'"{_quoted(entry.line)}" {entry.status} {entry.sent} '
-        f'"{_quoted(entry.referrer)}" "{_quoted(entry.agent)}"'
+        f"{address} - - {_stamp.at(at)} "
+        f'"{_quoted(line)}" {status} {sent} "{_quoted(referrer)}" "{_quoted(agent)}"'
     )
 
 

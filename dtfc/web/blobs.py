@@ -25,9 +25,9 @@ from dtfc.http.problems import (
 from dtfc.http.ranges import Plan, plan
 from dtfc.media_types import content_type, is_safe_inline
 from dtfc.names import check_name
-from dtfc.web.fastlane import HotBlob, HotBlobs
 from dtfc.web.fields import content_fields, validator_fields
 from dtfc.web.forms import boundary_of, store_files
+from dtfc.web.hotblobs import HotBlob, HotBlobs
 from dtfc.web.ingest import Ingest
 from dtfc.web.smallputs import LONGEST
 from dtfc.web.transmit import FileSource, send

@@ -10,7 +10,8 @@ from twisted.python.failure import Failure
 from dtfc.disk import Lane
 from dtfc.http.ranges import Span
 from dtfc.web.channel import Channel, Phase
-from dtfc.web.fastlane import ONE_WRITE, Hit, read_now
+from dtfc.web.fastlane import Hit
+from dtfc.web.hotblobs import read_now
 from dtfc.web.transmit import (
     TURN,
     FileSource,
@@ -19,6 +20,10 @@ from dtfc.web.transmit import (
     resident,
     send_from_file,
 )
+
+#: Parts up to this size are copied into one write with their head; larger ones
+#: are cheaper to send from the file.
+ONE_WRITE = 16 * 1024
 
 _log = Logger()
 
@@ -42,48 +47,50 @@ class ExpressChannel(Channel):
 
     def answers_at_once(self, data: bytes) -> bool:
         """Answer a plain GET of a hot blob; False if the tree has to."""
-        lane = self.site.fast_lane
-        transport = self.transport
-        if lane is None or not self._direct or self.site.draining or transport.unsent:
+        site, transport = self.site, self.transport
+        lane = site.fast_lane
+        if lane is None or not self._direct or site.draining or not transport.idle:
             return False
-        hit = lane.match(data)
-        if hit is None:
+        match = lane.match(data)
+        if match is None:
             return False
-        blob, span = hit.blob, hit.span
-        site = self.site
-        date = site.http_date()
-        if span is None:
-            small = blob.whole(date)
+        hit, start, count = match
+        blob = hit.blob
+        if hit.status == 206:
+            head = blob.part_head(lane.date, start, count)
+        else:
+            small = blob.whole(lane.date)
             if small is not None:
                 transport.write_now(small)
-                self._since = site.clock.seconds()
-                site.log_hit(self, hit, 200, blob.length)
+                self._answered(hit, count, lane.now)
                 return True
-            status, span, head = 200, Span(0, blob.length), blob.whole_head(date)
-        else:
-            status, head = 206, blob.part_head(date, span)
-        if span.length <= ONE_WRITE:
-            body = memoryview(_scratch)[: span.length]
-            if not read_now(blob.watched.fd, body, span.start):
+            head = blob.whole_head(lane.date)
+        fd = blob.watched.fd
+        if count <= ONE_WRITE:
+            body = memoryview(_scratch)[:count]
+            if not read_now(fd, body, start):
                 return False
-            transport.write_now(head, body)
-            sent = span.length
-        elif resident(blob.watched.fd, span.start, min(span.length, TURN)):
-            sent = transport.send_now(head, blob.watched.fd, span.start, span.length)
+            transport.write_now(head + body)
+            sent = count
+        elif resident(fd, start, min(TURN, count)):
+            sent = transport.send_now(head, fd, start, count)
         else:
             transport.write(head)
             sent = 0
-        if sent == span.length:
-            self._since = site.clock.seconds()
-            site.log_hit(self, hit, status, sent)
+        if sent == count:
+            self._answered(hit, sent, lane.now)
             return True
         self._phase = Phase.ANSWER
         blob.hold()
-        sending = Deferred.fromCoroutine(self._send_hot(hit, status, span, sent))
+        sending = Deferred.fromCoroutine(self._send_hot(hit, Span(start, count), sent))
         sending.addErrback(self._hot_failed)
         return True
 
-    async def _send_hot(self, hit: Hit, status: int, span: Span, sent: int) -> None:
+    def _answered(self, hit: Hit, sent: int, now: float) -> None:
+        self._since = self.site.clock.seconds()
+        self.site.log_hit(self, hit, sent, now)
+
+    async def _send_hot(self, hit: Hit, span: Span, sent: int) -> None:
         """Send the rest of a part of a hot blob, then go on to the next request."""
         began = self.site.clock.seconds()
         source = FileSource(hit.blob.watched.fd, hit.blob.length)
@@ -98,8 +105,9 @@ class ExpressChannel(Channel):
             else:
                 # Behind the read that is still under way.
                 lane.run(_nothing).addBoth(lambda _none: hit.blob.release())
-            self.site.log_hit(self, hit, status, sent, began)
-        self._since = self.site.clock.seconds()
+            now = self.site.clock.seconds()
+            self.site.log_hit(self, hit, sent, now, now - began)
+        self._since = now
         self._next_request()
 
     def _hot_failed(self, failure: Failure) -> None:

@@ -12,28 +12,24 @@ What makes it safe:
   nothing in it beyond a few fields that change nothing. Clients repeat
   themselves, so its verdict on everything after the request line is remembered
   (:class:`Tails`), and only a Range, cut out before, may differ.
-* Blobs are kept open (:class:`HotBlobs`) with their folders; two fstats tell
+* Blobs are kept open (``web.hotblobs``) with their folders; three fstats tell
   whether a marker, a name or a byte has changed since (``store.watched``).
-* Deny files and the policy are asked on each request, as in the tree.
+* Deny files and the policy are asked in each turn of the loop: all that is
+  answered in one turn had arrived when the turn began.
 * Bytes come from the page cache or not at all: a read that would wait for the
   disk takes the tree.
 """
 
 from __future__ import annotations
 
-import os
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.web.http import datetimeToString
 
 from dtfc.http.heads import BadHead, HeadReader, Limits, RequestHead
-from dtfc.http.ranges import Plan, Span
-from dtfc.store.watched import WatchedBlob
-from dtfc.web.fields import content_fields, validator_fields
-from dtfc.web.request import SERVER
+from dtfc.web.hotblobs import HotBlob, HotBlobs
 
 #: Fields that change nothing in the answer to a GET of a blob.
 HARMLESS = frozenset(
@@ -65,30 +61,22 @@ LONGEST_HEAD = 2048
 #: Heads whose parsing is remembered.
 MOST_TAILS = 1024
 
-#: Blobs up to this size are kept in memory with their head while they are hot.
-SMALL = 8 * 1024
-
-#: Parts up to this size are copied into one write with their head; larger ones
-#: are cheaper to send from the file.
-ONE_WRITE = 16 * 1024
-
 _GET = b"GET /"
 _HEX_END = len(_GET) + 128
 _ENDINGS = (b" HTTP/1.1\r\n", b"/nopeerload HTTP/1.1\r\n")
 _RANGE = b"\r\nRange: bytes="
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
+class Tail(NamedTuple):
     """What follows a plain GET's request line, as the parser understood it.
 
     Args:
-        agent: its User-Agent, or ``-``.
         referrer: its Referer, or ``-``.
+        agent: its User-Agent, or ``-``.
     """
 
-    agent: str
     referrer: str
+    agent: str
 
 
 class Tails:
@@ -131,7 +119,7 @@ class Tails:
         if len(head.fields) >= self._limits.fields:
             return None
         said = {name.lower(): value.decode("latin-1") for name, value in head.fields}
-        return Tail(said.get(b"user-agent", "-"), said.get(b"referer", "-"))
+        return Tail(said.get(b"referer", "-"), said.get(b"user-agent", "-"))
 
 
 def _is_plain(head: RequestHead) -> bool:
@@ -143,174 +131,26 @@ def _is_plain(head: RequestHead) -> bool:
     )
 
 
-class HotBlob:
-    """A blob that can be answered for at once.
-
-    Args:
-        watched: the blob, open; belongs to this object.
-        max_age: seconds for which caches may keep it.
-        discard: closes it, off the loop: the last close of a deleted file frees
-            its space, which takes the kernel a while.
-    """
-
-    __slots__ = (
-        "_answer",
-        "_answer_date",
-        "_discard",
-        "_part",
-        "_users",
-        "_whole",
-        "closed",
-        "length",
-        "watched",
-    )
-
-    def __init__(
-        self,
-        watched: WatchedBlob,
-        max_age: int,
-        discard: Callable[[WatchedBlob], object] = WatchedBlob.close,
-    ) -> None:
-        self.watched = watched
-        self._discard = discard
-        self.length = watched.info.length
-        self._users = 0
-        self.closed = False
-        self._answer = b""
-        self._answer_date = b""
-        info = watched.info
-        shared = validator_fields(info.digest, int(info.stored_at), max_age)
-
-        def template(status: bytes, planned: Plan) -> bytes:
-            fields = shared + content_fields(info.digest, planned, info.name, inline=False)
-            lines = b"".join(
-                b"%b: %b\r\n" % (name.encode("ascii"), value.encode("latin-1"))
-                for name, value in fields
-            )
-            head = b"HTTP/1.1 %b\r\nServer: %b\r\nDate: \x00\r\n%b\r\n" % (status, SERVER, lines)
-            return head.replace(b"%", b"%%").replace(b"\x00", b"%b")
-
-        self._whole = template(b"200 OK", Plan(200, (), self.length))
-        # Stand-ins that no real field holds, replaced by the places for numbers.
-        part = Plan(206, (), 0, (("Content-Range", f"bytes \x01-\x02/{self.length}"),))
-        self._part = (
-            template(b"206 Partial Content", part)
-            .replace(b"\r\nContent-Length: 0\r\n", b"\r\nContent-Length: %d\r\n", 1)
-            .replace(b"\x01", b"%d")
-            .replace(b"\x02", b"%d")
-        )
-
-    def whole(self, date: bytes) -> bytes | None:
-        """Return the whole answer of a small blob; None if it is not small, or not at hand.
-
-        It is the same for everybody within a second.
-        """
-        if self._answer_date != date:
-            if not 0 < self.length <= SMALL:
-                return None
-            body = bytearray(self.length)
-            if not read_now(self.watched.fd, memoryview(body), 0):
-                return None
-            self._answer = self.whole_head(date) + body
-            self._answer_date = date
-        return self._answer
-
-    def whole_head(self, date: bytes) -> bytes:
-        """Return the head of a 200."""
-        return self._whole % date
-
-    def part_head(self, date: bytes, span: Span) -> bytes:
-        """Return the head of a 206."""
-        return self._part % (date, span.length, span.start, span.stop - 1)
-
-    def hold(self) -> None:
-        """Keep it open while it is sent."""
-        self._users += 1
-
-    def release(self) -> None:
-        """Note that it is sent."""
-        self._users -= 1
-        if self.closed and not self._users:
-            self._discard(self.watched)
-
-    def close(self) -> None:
-        """Close it once nobody sends it any more."""
-        if self.closed:
-            return
-        self.closed = True
-        if not self._users:
-            self._discard(self.watched)
-
-
-class HotBlobs:
-    """The blobs asked for lately, at most so many.
-
-    Args:
-        most: blobs kept open, three descriptors each; 0 keeps none.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self._blobs: OrderedDict[bytes, HotBlob] = OrderedDict()
-
-    def get(self, digest_hex: bytes) -> HotBlob | None:
-        """Return a blob that is kept, changed or not; it is the latest one asked for then."""
-        blob = self._blobs.get(digest_hex)
-        if blob is not None:
-            self._blobs.move_to_end(digest_hex)
-        return blob
-
-    def drop(self, blob: HotBlob) -> None:
-        """Let go of a blob that has changed."""
-        key = blob.watched.info.digest.hex.encode("ascii")
-        if self._blobs.get(key) is blob:
-            del self._blobs[key]
-        blob.close()
-
-    def has(self, digest_hex: bytes) -> bool:
-        """Whether a blob is kept, changed or not."""
-        return digest_hex in self._blobs
-
-    def drop_changed(self) -> None:
-        """Let go of what has changed: a deleted blob's disk space waits for it."""
-        for blob in list(self._blobs.values()):
-            if not blob.watched.unchanged():
-                self.drop(blob)
-
-    def keep(self, blob: HotBlob) -> None:
-        """Keep a blob; the one that was not asked for the longest makes room."""
-        key = blob.watched.info.digest.hex.encode("ascii")
-        earlier = self._blobs.pop(key, None)
-        if earlier is not None:
-            earlier.close()
-        if self.most <= 0:
-            blob.close()
-            return
-        self._blobs[key] = blob
-        while len(self._blobs) > self.most:
-            self._blobs.popitem(last=False)[1].close()
-
-    def clear(self) -> None:
-        """Close all."""
-        for blob in self._blobs.values():
-            blob.close()
-        self._blobs.clear()
-
-
 class Hit(NamedTuple):
-    """A request that can be answered at once.
+    """A head that asks for a hot blob; the same each time that it comes.
 
     Args:
         blob: which blob.
         line: the request line, for the access log.
         tail: what followed it.
-        span: the part asked for; None for the whole.
+        status: 200 for the whole, 206 for a part.
+        counts_as: what ``web.metrics`` counts it as.
     """
 
     blob: HotBlob
     line: str
     tail: Tail
-    span: Span | None
+    status: int
+    counts_as: tuple[str, int]
+
+
+#: A head, the first byte that it asks for, and how many.
+Match = tuple[Hit, int, int]
 
 
 class FastLane:
@@ -321,6 +161,10 @@ class FastLane:
         limits: of heads.
         admits: whether anybody may GET at this moment.
         clock: the reactor.
+
+    Attributes:
+        now: when the turn of the loop began, seconds since the epoch.
+        date: the Date field of that time.
     """
 
     def __init__(
@@ -331,85 +175,113 @@ class FastLane:
         clock: IReactorTime,
     ) -> None:
         self.blobs = blobs
+        self.now = 0.0
+        self.date = b""
         self._tails = Tails(limits)
         self._admits = admits
         self._clock = clock
-        self._repeats: dict[bytes, Hit] = {}
-        self._checked: set[HotBlob] = set()
-        self._admitted: bool | None = None
+        self._wholes: dict[bytes, Match] = {}
+        self._parts: dict[tuple[bytes, bytes], Hit] = {}
+        self._second = -1
+        self._turn = 0
+        self._in_turn = False
+        self._open = False
 
-    def match(self, data: bytes) -> Hit | None:
+    def match(self, data: bytes) -> Match | None:
         """Return what a plain, hot GET asks for; None for anything else.
 
         Args:
             data: all that came, when nothing had come before.
         """
-        repeat = self._repeats.get(data)
-        if repeat is None:
+        match = self._wholes.get(data)
+        if match is None:
+            # Of ranges only the numbers differ: what stands around them is known.
+            before, _, rest = data.partition(_RANGE)
+            text, _, after = rest.partition(b"\r\n")
+            hit = self._parts.get((before, after))
+            if hit is None:
+                return self._look_at(data)
+            start, count = _one_range(text, hit.blob.length)
+            if not count:
+                return None
+            match = hit, start, count
+        blob = match[0].blob
+        if not self._in_turn:
+            self._begin_turn()
+        if blob.checked != self._turn and not self._unchanged(blob):
             return self._look_at(data)
-        if repeat.blob.closed:
-            del self._repeats[data]
-            return self._look_at(data)
-        good = self._unchanged(repeat.blob) and self._open_to_all()
-        return repeat if good else None
+        return match if self._open else None
 
-    def _look_at(self, data: bytes) -> Hit | None:
+    def _look_at(self, data: bytes) -> Match | None:
         line_end = _end_of_line(data)
         # Nothing may follow the head: what looks like a Range there is none.
         if not line_end or data.find(b"\r\n\r\n", line_end - 2) != len(data) - 4:
             return None
         blob = self.blobs.get(data[len(_GET) : _HEX_END])
-        if blob is None or not self._unchanged(blob) or not self._open_to_all():
+        if blob is None:
             return None
-        tail = data[line_end:]
-        span: Span | None = None
-        at = data.find(_RANGE, line_end - 2)
-        if at >= 0:
-            stop = data.find(b"\r\n", at + len(_RANGE))
-            span = _one_range(data[at + len(_RANGE) : stop], blob.length)
-            if span is None:
-                return None
-            tail = data[line_end : at + 2] + data[stop + 2 :]
-        elif not blob.length:
+        if not self._in_turn:
+            self._begin_turn()
+        if not self._unchanged(blob) or not self._open:
             return None
+        match = self._parse(blob, data, line_end)
+        return match if match and match[2] else None
+
+    def _parse(self, blob: HotBlob, data: bytes, line_end: int) -> Match | None:
+        """Understand a head that did not come before, and remember it."""
+        before, found, rest = data.partition(_RANGE)
+        text, _, after = rest.partition(b"\r\n")
+        if found:
+            span = _one_range(text, blob.length)
+            tail = (before + b"\r\n" + after)[line_end:]
+        else:
+            span = 0, blob.length
+            tail = data[line_end:]
         known = self._tails.look_up(tail)
         if known is None:
             return None
-        hit = Hit(blob, data[: line_end - 2].decode("ascii"), known, span)
-        if span is None:  # ranges seldom repeat
-            if len(self._repeats) >= MOST_TAILS:
-                self._repeats.clear()
-            self._repeats[data] = hit
-        return hit
+        status = 206 if found else 200
+        line = data[: line_end - 2].decode("ascii")
+        hit = Hit(blob, line, known, status, ("GET", status))
+        match = hit, *span
+        if found:
+            _make_room(self._parts)
+            self._parts[before, after] = hit
+        elif blob.length:
+            _make_room(self._wholes)
+            self._wholes[data] = match
+        return match
 
     def _unchanged(self, blob: HotBlob) -> bool:
-        """Whether nothing about a blob has changed, asked once a turn of the loop.
-
-        All that is answered in one turn had arrived when the turn began.
-        """
-        if blob in self._checked:
+        """Whether nothing about a blob has changed, asked once a turn of the loop."""
+        if blob.checked == self._turn:
             return True
+        if blob.closed:
+            return False
         if not blob.watched.unchanged():
             self.blobs.drop(blob)
             return False
-        self._until_next_turn()
-        self._checked.add(blob)
+        blob.checked = self._turn
         return True
 
-    def _open_to_all(self) -> bool:
-        """Whether anybody may GET, asked once a turn of the loop."""
-        if self._admitted is None:
-            self._until_next_turn()
-            self._admitted = self._admits()
-        return self._admitted
+    def _begin_turn(self) -> None:
+        self._in_turn = True
+        self._turn += 1
+        self._clock.callLater(0, self._end_turn)
+        self.now = self._clock.seconds()
+        second = int(self.now)
+        if second != self._second:
+            self._second = second
+            self.date = datetimeToString(second)
+        self._open = self._admits()
 
-    def _until_next_turn(self) -> None:
-        if not self._checked and self._admitted is None:
-            self._clock.callLater(0, self._forget)
+    def _end_turn(self) -> None:
+        self._in_turn = False
 
-    def _forget(self) -> None:
-        self._checked.clear()
-        self._admitted = None
+
+def _make_room(known: dict[Any, Any]) -> None:
+    if len(known) >= MOST_TAILS:
+        known.clear()
 
 
 def _end_of_line(data: bytes) -> int:
@@ -421,32 +293,21 @@ def _end_of_line(data: bytes) -> int:
     return 0
 
 
-def _one_range(text: bytes, length: int) -> Span | None:
-    """Return the one satisfiable range of a field's value; the tree judges the rest."""
-    first, dash, last = text.partition(b"-")
-    if not dash or not first.isdigit() or len(text) > 38:
-        return None
-    start = int(first)
-    if last:
-        if not last.isdigit():
-            return None
-        stop = min(int(last) + 1, length)
-    else:
-        stop = length
-    return Span(start, stop - start) if start < stop else None
+def _one_range(text: bytes, length: int) -> tuple[int, int]:
+    """Return first byte and count of the one satisfiable range of a field's value.
 
-
-def read_now(fd: int, into: memoryview, offset: int) -> bool:
-    """Fill a buffer from the page cache; False if that would wait for the disk.
-
-    Where the kernel cannot tell, the answer is False: the tree has threads.
+    The count is 0 for anything else: the tree judges it.
     """
-    if not _CAN_TELL:
-        return False
-    try:
-        return os.preadv(fd, [into], offset, os.RWF_NOWAIT) == len(into)
-    except OSError:
-        return False
-
-
-_CAN_TELL = hasattr(os, "preadv") and hasattr(os, "RWF_NOWAIT")
+    first, _, last = text.partition(b"-")
+    if not first.isdigit() or len(text) > 38:
+        return 0, 0
+    start = int(first)
+    if last.isdigit():
+        stop = int(last) + 1
+        if stop > length:  # noqa: PLR1730 -- a comparison costs less than a call
+            stop = length
+    elif text.endswith(b"-") and not last:
+        stop = length
+    else:
+        return 0, 0
+    return (start, stop - start) if start < stop else (0, 0)

@@ -77,11 +77,15 @@ def by_nowait() -> Resident | None:
     if flag is None:
         return None
     byte = [bytearray(1)]
+    read = os.preadv
 
     def resident(fd: int, offset: int, count: int) -> bool:
+        last = offset + count - 1
         try:
-            for at in (*range(offset, offset + count, _STEP), offset + count - 1):
-                os.preadv(fd, byte, at, flag)
+            while offset < last:
+                read(fd, byte, offset, flag)
+                offset += _STEP
+            read(fd, byte, last, flag)
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
                 return False

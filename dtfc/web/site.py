@@ -247,26 +247,15 @@ class Site(server.Site):
             self._access_log(entry_of(request, self.clock.seconds()))
 
     def log_hit(
-        self, channel: Channel, hit: Hit, status: int, sent: int, began: float | None = None
+        self, channel: Channel, hit: Hit, sent: int, now: float, seconds: float = 0.0
     ) -> None:
         """Write the line of a request that the fast lane answered."""
-        now = self.clock.seconds()
         tally = self.tally
-        tally.requests["GET", status] += 1
+        tally.requests[hit.counts_as] += 1
         tally.hits += 1
         tally.sent += sent
-        self._access_log(
-            Entry(
-                now,
-                channel.address,
-                hit.line,
-                status,
-                sent,
-                0.0 if began is None else now - began,
-                hit.tail.referrer,
-                hit.tail.agent,
-            )
-        )
+        tail = hit.tail
+        self._access_log(Entry(now, channel.address, hit.line, hit.status, sent, seconds, *tail))
 
     def log_refused(self, channel: Channel, status: int) -> None:
         """Write a line for what never became a request, or was cut off (status 499)."""

@@ -219,8 +219,26 @@ class FileServer(tcp.Server, Metered):
         return self._file is not None or self._buffered
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing waits; the same as ``not unsent``, for the hot path."""
+        return self._file is None and not self.dataBuffer and not self._tempDataLen
+
+    @property
     def _buffered(self) -> bool:
         return super().unsent
+
+    def doRead(self) -> Any:  # noqa: N802 -- Twisted's name
+        """Hand on what came: what the base does, in one call instead of three."""
+        try:
+            data = self.socket.recv(self.bufferSize)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        if not data:
+            return main.CONNECTION_DONE
+        self.protocol.dataReceived(data)
+        return None
 
     def doWrite(self) -> Any:  # noqa: N802 -- Twisted's name
         """Send what is buffered, then from the file."""

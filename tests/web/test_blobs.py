@@ -21,8 +21,8 @@ from dtfc.peers.loader import RemoteInfo
 from dtfc.peers.roster import Roster
 from dtfc.store.blobs import Store, open_store
 from dtfc.web.blobs import Blobs, Terms
-from dtfc.web.fastlane import HotBlobs
 from dtfc.web.gate import Gate
+from dtfc.web.hotblobs import HotBlobs
 from dtfc.web.routes import Routes
 from dtfc.web.status import Status
 

@@ -33,8 +33,8 @@ from dtfc.store.together import Small
 from dtfc.store.writer import UNABLE
 from dtfc.web import smallputs
 from dtfc.web.blobs import Blobs, Terms
-from dtfc.web.fastlane import HotBlobs
 from dtfc.web.gate import Gate
+from dtfc.web.hotblobs import HotBlobs
 from dtfc.web.routes import Routes
 from dtfc.web.smallputs import LONGEST, Writer
 from dtfc.web.status import Status
