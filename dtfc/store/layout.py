@@ -20,7 +20,7 @@ from typing import Literal
 
 from dtfc.digest import HEX_LENGTH, Digest
 from dtfc.errors import BrokenStore, StoreFailure
-from dtfc.store import durable
+from dtfc.store import drafts, durable
 
 VERSION = 1
 FULL_SPLIT = 64
@@ -188,16 +188,15 @@ def _begin(base: str, fan_out: int | None) -> Layout:
         "node": secrets.token_hex(16),
     }
     path = f"{base}/{OWN}/format"
-    draft = f"{path}.{secrets.token_hex(8)}"
-    with open(draft, "xb") as file:
-        file.write(json.dumps(facts).encode("ascii") + b"\n")
-        file.flush()
-        durable.sync(file.fileno())
+    fd, draft = drafts.begin(path, 0o644)
     try:
+        os.write(fd, json.dumps(facts).encode("ascii") + b"\n")
+        durable.sync(fd)
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
     finally:
-        os.unlink(draft)
+        os.close(fd)
+        drafts.remove(draft)
     durable.sync_folder(f"{base}/{OWN}")
     written = _read_format(base)
     if written is None:

@@ -16,10 +16,9 @@ import contextlib
 import ctypes
 import fcntl
 import os
-import secrets
 from collections.abc import Callable
 
-from dtfc.store import durable, syscalls
+from dtfc.store import drafts, durable, syscalls
 from dtfc.store.capabilities import Capability, has
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -64,8 +63,7 @@ class Running:
 
     def _make(self, boot: bytes | None) -> bool:
         """Make the file, linked whole so that nobody reads it before it says something."""
-        draft = f"{self._path}.{secrets.token_hex(8)}"
-        fd = os.open(draft, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+        fd, draft = drafts.begin(self._path, 0o600)
         try:
             self._say(fd, boot)
             os.link(draft, self._path)
@@ -74,7 +72,7 @@ class Running:
             return False
         finally:
             os.close(fd)
-            os.unlink(draft)
+            drafts.remove(draft)
         return True
 
     def _look(self, boot: bytes | None, on_loss: Callable[[], None]) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from dtfc.errors import NoInodes, NoSpace, StoreFailure
 from dtfc.store import durable, syscalls
 from dtfc.store.capabilities import Capability, has
+from dtfc.store.drafts import DRAFT
 from dtfc.store.facts import Space
 from dtfc.store.layout import Layout
 
@@ -59,6 +60,7 @@ class Volume:
         anonymous_files: bool = True,
     ) -> None:
         self.base = layout.basedir
+        self._own = layout.own("")
         self.own_temp = layout.own("tmp")
         self.reserve = reserve
         self.failed_syncs = 0
@@ -259,9 +261,10 @@ class Volume:
     def sweep(self) -> int:
         """Remove temporary files that no process holds; return how many."""
         removed = 0
-        for folder in {self.temp, self.own_temp}:
+        folders = {self.temp: _TEMPORARY, self.own_temp: _TEMPORARY, self._own: DRAFT}
+        for folder, called in folders.items():
             with self.failing("list its temporary files"), os.scandir(folder) as entries:
-                litter = [entry.path for entry in entries if _TEMPORARY.match(entry.name)]
+                litter = [entry.path for entry in entries if called.match(entry.name)]
             removed += sum(map(_remove_unheld, litter))
         return removed
 
@@ -352,7 +355,9 @@ def _remove_unheld(path: str) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # A draft that was linked is held under its other name, perhaps by ourselves.
+        if not (DRAFT.match(os.path.basename(path)) and os.fstat(fd).st_nlink > 1):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.unlink(path)
     except OSError:
         return False

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dtfc.digest import Digest
 from dtfc.errors import Absent
+from dtfc.store import drafts
 from dtfc.store.blobs import Store, open_store
+from dtfc.store.facts import Stored
+from dtfc.store.together import Small
 
 
 class Cut(BaseException):
@@ -51,3 +56,97 @@ def test_a_deletion_that_was_cut_off_is_finished_at_the_next_start(
         store.stat(digest)
     assert [each.digest for each in store.catalog.tombstones()] == [digest]
     store.close()
+
+
+@pytest.mark.parametrize("of", ["format", "running"])
+def test_a_first_start_that_was_cut_off_leaves_no_draft(
+    tmp_path: Path, of: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = str(tmp_path)
+    real = os.link
+
+    def link(src: str, dst: str, **kwargs: Any) -> None:
+        if os.path.basename(dst) == of:
+            raise Cut
+        real(src, dst, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", link)
+        patch.setattr(os, "unlink", lambda *_args, **_kwargs: None)
+        with pytest.raises(Cut):
+            open_store(base, fan_out=2, reserve=0)
+    own = tmp_path / ".dtfc"
+    assert list(own.glob(f"{of}.*"))
+    store = open_store(base, reserve=0)
+    assert not list(own.glob("*.*"))
+    store.close()
+
+
+def test_a_draft_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
+    base = str(tmp_path)
+    open_store(base, fan_out=2, reserve=0).close()
+    fd, draft = drafts.begin(str(tmp_path / ".dtfc" / "running"), 0o600)
+    open_store(base, reserve=0).close()
+    assert os.path.exists(draft)
+    os.close(fd)
+    open_store(base, reserve=0).close()
+    assert not os.path.exists(draft)
+
+
+class TestALogAndNames:
+    """What a log says of a name, and what the folder says."""
+
+    @pytest.fixture
+    def dead(self, tmp_path: Path) -> tuple[str, Digest]:
+        """A small blob that stands in the log of a process that is no more."""
+        base = str(tmp_path)
+        store = open_store(base, fan_out=2, reserve=0)
+        together = store.together()
+        (result,) = together.put([Small(b"small", "from the log")])
+        assert isinstance(result, Stored)
+        self.store = store
+        return base, result.info.digest
+
+    def names_after(self, base: str, digest: Digest) -> tuple[str, ...]:
+        # Its lock goes with its process.
+        copy = base + "-after"
+        shutil.copytree(base, copy)
+        store = open_store(copy, reserve=0)
+        try:
+            return store.stat(digest).names
+        finally:
+            store.close()
+
+    @pytest.mark.parametrize("torn", [b"", b"from th", b"\0\0\0\0", b"from\0\0\0\0\n"])
+    def test_a_torn_name_is_mended(self, dead: tuple[str, Digest], torn: bytes) -> None:
+        base, digest = dead
+        with open(self.store.layout.names(digest), "wb") as file:
+            file.write(torn)
+        assert self.names_after(base, digest) == ("from the log",)
+
+    @pytest.mark.parametrize("name", ["another", None])
+    def test_a_name_that_was_deleted_stays_away(
+        self, dead: tuple[str, Digest], name: str | None
+    ) -> None:
+        base, digest = dead
+        self.store.delete(digest)
+        intake = self.store.intake(5)
+        intake.write([b"small"])
+        intake.commit(name)
+        assert self.names_after(base, digest) == (() if name is None else (name,))
+
+    def test_a_name_that_came_later_stays(self, dead: tuple[str, Digest]) -> None:
+        base, digest = dead
+        self.store.add_name(digest, "later")
+        os.unlink(self.store.layout.data(digest))
+        assert self.names_after(base, digest) == ("from the log", "later")
+
+
+def test_a_sign_that_was_linked_and_kept_its_draft(tmp_path: Path) -> None:
+    base = str(tmp_path)
+    open_store(base, fan_out=2, reserve=0).close()
+    fd, draft = drafts.begin(str(tmp_path / ".dtfc" / "running"), 0o600)
+    os.close(fd)
+    os.link(draft, tmp_path / ".dtfc" / "running")
+    open_store(base, reserve=0).close()
+    assert not os.path.exists(draft)
