@@ -39,6 +39,8 @@ class LiveNode:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.flags = flags
+        self.prelude = ""
+        """Python that runs before twistd does."""
         self.output = folder / "output.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -50,7 +52,7 @@ class LiveNode:
             *(["--allow-root"] if os.geteuid() == 0 else []),
             *self.flags,
         ]
-        command[1:3] = ["-c", "from twisted.scripts.twistd import run; run()"]
+        command[1:3] = ["-c", f"{self.prelude}\nfrom twisted.scripts.twistd import run; run()"]
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
