@@ -21,6 +21,12 @@ from dtfc.errors import BadSetting
 from dtfc.settings import Loaded
 
 ROOT = 0
+
+#: The most open files that macOS grants a process by itself.
+OPEN_MAX = 10240
+
+# What mkfs leaves in a new file system: that of Linux, and that of FreeBSD.
+_OF_MKFS = {"lost+found", ".snap"}
 ROOT_REFUSED = (
     "nothing in it needs to; name a user with twistd's --uid (twistd --uid nobody dtfc) or "
     "dtfc's own (twistd dtfc --uid nobody), or insist with --allow-root"
@@ -158,12 +164,14 @@ def prepare_file(path: str, identity: Identity | None, flag: str) -> None:
 def raise_descriptor_limit() -> int:
     """Take as many open files as the system grants; return how many that is."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
+    # macOS begins with 256 and says that there is no end, but refuses that.
+    for wanted in (hard, max(soft, OPEN_MAX)):
         try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         except (OSError, ValueError):
-            return soft
-    return hard
+            continue
+        return wanted
+    return soft
 
 
 def _make_folders(path: str, *, passable: bool) -> bool:
@@ -190,7 +198,7 @@ def _make_folders(path: str, *, passable: bool) -> bool:
 
 def _is_fresh(path: str) -> bool:
     """Whether an operator has just made or mounted the folder, and left it to us."""
-    return os.stat(path).st_uid == ROOT and set(os.listdir(path)) <= {"lost+found"}
+    return os.stat(path).st_uid == ROOT and set(os.listdir(path)) <= _OF_MKFS
 
 
 @contextmanager
@@ -199,7 +207,9 @@ def _acting_as(identity: Identity | None) -> Iterator[None]:
         yield
         return
     groups, gid, uid = os.getgroups(), os.getegid(), os.geteuid()
-    os.setgroups(os.getgrouplist(identity.name, identity.gid))
+    # macOS lets a user be in more groups than a process (16).
+    most = os.sysconf("SC_NGROUPS_MAX")
+    os.setgroups(os.getgrouplist(identity.name, identity.gid)[:most])
     os.setegid(identity.gid)
     os.seteuid(identity.uid)
     try:
@@ -207,4 +217,4 @@ def _acting_as(identity: Identity | None) -> Iterator[None]:
     finally:
         os.seteuid(uid)
         os.setegid(gid)
-        os.setgroups(groups)
+        os.setgroups(groups[:most])

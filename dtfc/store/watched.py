@@ -6,9 +6,9 @@ folder's ctime; a change in place, of the bytes or of the names, changes that of
 the file. So three fstats, about two microseconds together, say whether an
 answer prepared earlier still holds.
 
-The kernel's time stamps move in ticks of up to 10 ms: a second change within
-one tick leaves no trace. So a blob that changed less than :data:`SETTLED` ago is
-not watched at all.
+The kernel's time stamps move in ticks of up to 10 ms, those of some file
+systems in seconds: a second change within one tick leaves no trace. So a blob
+that changed less than :data:`SETTLED` and a tick ago is not watched at all.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from dtfc.store.facts import BlobInfo
 
 #: Nanoseconds after which a further change gets a time stamp of its own.
 SETTLED = 100_000_000
+
+_SECOND = 1_000_000_000
 
 
 class WatchedBlob:
@@ -53,7 +55,9 @@ class WatchedBlob:
 
     def settled(self) -> bool:
         """Whether a change from now on will be seen."""
-        return time.time_ns() - max(self._seen) > SETTLED
+        # Some file systems (HFS+, ext4 with small inodes) keep whole seconds alone.
+        tick = 0 if any(each % _SECOND for each in self._seen) else _SECOND
+        return time.time_ns() - max(self._seen) > SETTLED + tick
 
     def close(self) -> None:
         """Close every descriptor; harmless when repeated."""

@@ -11,6 +11,7 @@ import pytest
 
 from dtfc.daemon.cannot_start import CannotStart
 from dtfc.daemon.privileges import (
+    OPEN_MAX,
     Identity,
     choose_identity,
     prepare_file,
@@ -111,6 +112,32 @@ def test_a_start_that_fails_is_no_traceback() -> None:
 
 def test_the_limit_of_open_files_is_raised() -> None:
     assert raise_descriptor_limit() >= 256
+
+
+def test_where_no_end_is_said_and_refused_the_usual_most_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_to: list[tuple[int, int]] = []
+
+    def setrlimit(_which: int, limits: tuple[int, int]) -> None:
+        if limits[0] > OPEN_MAX:
+            raise ValueError("not allowed to raise maximum limit")
+        set_to.append(limits)
+
+    unlimited = (1 << 63) - 1
+    monkeypatch.setattr("resource.getrlimit", lambda _which: (256, unlimited))
+    monkeypatch.setattr("resource.setrlimit", setrlimit)
+    assert raise_descriptor_limit() == OPEN_MAX
+    assert set_to == [(OPEN_MAX, unlimited)]
+
+
+def test_where_nothing_can_be_raised_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def setrlimit(_which: int, _limits: tuple[int, int]) -> None:
+        raise OSError("refused")
+
+    monkeypatch.setattr("resource.getrlimit", lambda _which: (256, 512))
+    monkeypatch.setattr("resource.setrlimit", setrlimit)
+    assert raise_descriptor_limit() == 256
 
 
 needs_root = pytest.mark.skipif(US != 0, reason="only root can give files away")

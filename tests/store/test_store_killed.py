@@ -20,11 +20,16 @@ from dtfc.store.blobs import open_store
 WORKER = """
 import random, sys
 from dtfc.digest import Digest
+from dtfc.store import capabilities
 from dtfc.store.blobs import open_store
+from dtfc.store.capabilities import Capability
 
-base, seed, anonymous = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "True"
+base, seed, system = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 chance = random.Random(seed)
-store = open_store(base, reserve=0, anonymous_files=anonymous)
+if system == "bare":
+    # The boot id stays, for the store is opened next where there is one.
+    capabilities.switch_off(*set(Capability) - {Capability.BOOT_ID_FILE})
+store = open_store(base, reserve=0, anonymous_files=system == "linux")
 while True:
     number = chance.randrange(6)
     data = str(number).encode() * 3000
@@ -51,15 +56,16 @@ def outcome(lines: list[str], known: dict[int, set[str]]) -> None:
             known[int(number)] = {verb}
 
 
+@pytest.mark.parametrize("kind", ["linux", "named", "bare"])
 @pytest.mark.parametrize("seed", range(3))
-def test_killed_at_random(tmp_path: Path, seed: int, *, anonymous: bool) -> None:
+def test_killed_at_random(tmp_path: Path, seed: int, kind: str) -> None:
     chance = random.Random(seed)
     base = str(tmp_path)
     open_store(base, fan_out=2, reserve=0).close()
     known: dict[int, set[str]] = {number: {"never"} for number in range(6)}
     for round_number in range(5):
         with subprocess.Popen(
-            [sys.executable, "-c", WORKER, base, f"{seed}{round_number}", str(anonymous)],
+            [sys.executable, "-c", WORKER, base, f"{seed}{round_number}", kind],
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

@@ -16,6 +16,7 @@ from dtfc.store.watched import SETTLED, WatchedBlob
 
 CONTENT = b"watched"
 DIGEST = Digest.of(CONTENT)
+SECOND = 1_000_000_000
 
 
 def put(store: Store, name: str = "a") -> None:
@@ -91,6 +92,25 @@ def test_a_blob_that_has_just_changed_is_not_watched(store: Store) -> None:
     put(store, "fresh name")
 
     assert store.watch(DIGEST) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "settled"),
+    [
+        (lambda now: now - now % SECOND, False),
+        (lambda now: now - now % SECOND - 2 * SECOND, True),
+        (lambda now: now | 1, False),
+        (lambda now: (now - SECOND // 2) | 1, True),
+    ],
+    ids=["this second", "two seconds ago", "this tick", "half a second ago"],
+)
+def test_it_depends_on_the_tick_when_a_change_will_show(
+    watched: WatchedBlob, changed: Callable[[int], int], *, settled: bool
+) -> None:
+    at = changed(time.time_ns())
+    watched._seen = (at, at, 0)
+    assert watched.settled() is settled
+    watched.close()
 
 
 def test_an_absent_blob_is_absent(store: Store) -> None:
