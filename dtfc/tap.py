@@ -24,7 +24,7 @@ from dtfc.daemon.logs import LoggedLines, ReopenableFile
 from dtfc.daemon.notify import Notifier
 from dtfc.daemon.place import spawner
 from dtfc.daemon.privileges import choose_identity
-from dtfc.daemon.trial import try_store
+from dtfc.daemon.trial import see_python, try_store
 from dtfc.errors import BadSetting, BadSettings
 from dtfc.peers.listing import parse_roster
 from dtfc.peers.roster import Roster
@@ -147,12 +147,16 @@ def _crew(settings: Settings, reactor: Any, log: ReopenableFile | None) -> Crew:
     def check(fresh: Settings) -> None:
         Roster(fresh.peerlist, me=fresh.me, melist=fresh.melist)
 
+    def attempt(settings: Settings) -> None:
+        see_python()
+        try_store(settings)
+
     return Crew(
         settings,
         reactor,
         check=check,
         log_fd=lambda: log.fd if log is not None else None,
-        attempt=try_store,
+        attempt=attempt,
         spawn=spawner(reactor, dict(os.environ)),
     )
 

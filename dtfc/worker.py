@@ -38,8 +38,7 @@ def main(index: int, reactor_module: str) -> None:
         index: its place in the crew, from 0.
         reactor_module: the module of the reactor that the parent runs.
     """
-    for number in IGNORED:
-        signal.signal(number, signal.SIG_IGN)
+    _ignore_signals()
     _set_title(f"dtfc-worker-{index}")
     module: Any = namedModule(reactor_module)
     if "twisted.internet.reactor" not in sys.modules:
@@ -65,6 +64,8 @@ def main(index: int, reactor_module: str) -> None:
     worker = Worker(reactor, make)
     globalLogBeginner.beginLoggingTo([observer(worker)], redirectStandardIO=False)
     channel(worker, stdin=HEARS, stdout=SAYS, reactor=reactor)
+    # The reactor installs its own for TERM and INT when it starts.
+    reactor.callWhenRunning(_ignore_signals)
     reactor.run()
     sys.exit(worker.code)
 
@@ -92,6 +93,11 @@ def observer(worker: Worker) -> ILogObserver:
             worker.file.line(line.rstrip("\n"))
 
     return cast("ILogObserver", take)
+
+
+def _ignore_signals() -> None:
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _set_title(title: str) -> None:

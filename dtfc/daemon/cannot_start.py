@@ -36,9 +36,10 @@ def end_with(error: CannotStart) -> None:
     """
 
     def end() -> None:
-        sys.stdout.flush()
-        sys.stderr.write(f"{error}\n")
-        sys.stderr.flush()
+        # Not sys.stderr, which twistd has made a part of its log.
+        if sys.__stderr__ is not None:
+            sys.__stderr__.write(f"{error}\n")
+            sys.__stderr__.flush()
         os._exit(1)
 
     # What is registered last is called first: nothing of the others' is left out

@@ -24,7 +24,7 @@ from dtfc.daemon.place import FIRST_SOCKET, Ended, Place, Spawn
 from dtfc.daemon.tls import Keys
 from dtfc.settings import Settings
 from dtfc.settings.plain import to_plain
-from dtfc.web.families import Family, Sums
+from dtfc.web.families import Family, Kind, Sums
 
 PING_PERIOD = 2.0
 """Seconds between two questions to each worker whether it lives."""
@@ -235,6 +235,7 @@ class Crew(Service):
         if log is not None:
             targets[FIRST_SOCKET + len(self._ports)] = log
         place.transport = self._spawn(place, place.index, targets)
+        place.pid = place.transport.pid
         place.tell(
             "start",
             index=place.index,
@@ -352,36 +353,32 @@ class Crew(Service):
         return [*together, *self._of_each()]
 
     def _of_each(self) -> list[Family]:
-        labels = [((("worker", str(place.index)),), place) for place in self._places]
-        return [
-            Family(
-                "dtfc_worker_up",
-                "Whether this worker serves.",
-                "gauge",
-                "same",
-                {label: float(place.ready) for label, place in labels},
-            ),
-            Family(
-                "dtfc_worker_starts",
-                "Times that a worker was started in this place.",
-                "counter",
-                "same",
-                {label: float(place.starts) for label, place in labels},
-            ),
-            Family(
-                "dtfc_worker_connections",
+        told: list[tuple[str, str, Kind, Callable[[Place], float]]] = [
+            ("up", "Whether this worker serves.", "gauge", lambda place: place.ready),
+            ("starts", "Workers started in this place.", "counter", lambda place: place.starts),
+            ("requests", "Answers of this worker.", "counter", lambda place: place.answered),
+            (
+                "connections",
                 "Connections of this worker now.",
                 "gauge",
-                "same",
-                {label: float(place.connections) for label, place in labels},
+                lambda place: place.connections,
             ),
-            Family(
-                "dtfc_worker_loop_stall_seconds_max",
+            (
+                "loop_stall_seconds_max",
                 "The longest stall of this worker's loop.",
                 "gauge",
-                "same",
-                {label: place.longest_stall for label, place in labels},
+                lambda place: place.longest_stall,
             ),
+        ]
+        return [
+            Family(
+                f"dtfc_worker_{name}",
+                text,
+                kind,
+                "same",
+                {(("worker", str(place.index)),): float(of(place)) for place in self._places},
+            )
+            for name, text, kind, of in told
         ]
 
     def _look_whether_left(self) -> None:

@@ -281,6 +281,7 @@ class Daemon(MultiService):
         try:
             await self._node.ready()
         except CannotStart as error:
+            self._log.critical("{error}", error=str(error))
             self._fail(error)
             self._stop()
             return

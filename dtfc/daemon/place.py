@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from dtfc.daemon.comeback import Comeback
 from dtfc.daemon.control import Inbox, Message, pack
-from dtfc.web.families import STALL_MAX, Family, from_plain
+from dtfc.web.families import REQUESTS, STALL_MAX, Family, from_plain
 
 #: Descriptors of a worker: what it hears, and what it tells. The reader keeps
 #: standard error for last words.
@@ -85,11 +85,15 @@ class Place(ProcessProtocol):
         self.starts = 0
         self.families: list[Family] = []
         """What it has counted, as it said last."""
+        self.answered = 0.0
+        """Requests that all workers in this place have answered."""
+        self._answered_before = 0.0
         self._waiting: Any = None
         self._reset()
 
     def _reset(self) -> None:
         self.transport: Any = None
+        self.pid = 0
         self.alive = False
         self.ready = False
         self.off_ports = False
@@ -103,11 +107,6 @@ class Place(ProcessProtocol):
         self._inbox = Inbox()
         self._killed_for = ""
 
-    @property
-    def pid(self) -> int:
-        """Of the process; 0 if there is none."""
-        return (self.transport and self.transport.pid) or 0
-
     # -- start and end -----------------------------------------------------------
 
     def start(self, pause: float = 0.0) -> None:
@@ -117,6 +116,7 @@ class Place(ProcessProtocol):
             return
         self._waiting = None
         self._reset()
+        self._answered_before = self.answered
         self.alive = True
         self.starts += 1
         self.began = self.heard = self._reactor.seconds()
@@ -161,12 +161,13 @@ class Place(ProcessProtocol):
         self._gone(_how(reason), clean=reason.check(ProcessDone) is not None)
 
     def _gone(self, how: str, *, clean: bool) -> None:
-        if self._last_words:
+        words = self._last_words.decode("utf-8", "replace").strip()
+        if words:
             self._log.error(
-                "worker {index} said at its end: {words}",
-                index=self.index,
-                words=self._last_words.decode("utf-8", "replace").rstrip(),
+                "worker {index} said at its end: {words}", index=self.index, words=words
             )
+            # The last line of a traceback says what it was.
+            how = f"{how} ({words.splitlines()[-1]})"
         end = Ended(
             pid=self.pid,
             lived=self._reactor.seconds() - self.began,
@@ -229,6 +230,8 @@ class Place(ProcessProtocol):
         for each in families:
             if each.name == STALL_MAX:
                 self.longest_stall = max(each.values.values(), default=0.0)
+            elif each.name == REQUESTS:
+                self.answered = self._answered_before + sum(each.values.values())
 
     def _pass_on(self, level: str, namespace: str, text: str) -> None:
         words = f"worker {self.index}: {text}"

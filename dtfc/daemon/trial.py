@@ -9,14 +9,31 @@ parent opens the store, tidies up after whoever was killed, and closes it.
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 
+import dtfc
 from dtfc.daemon.cannot_start import CannotStart
 from dtfc.errors import DtfcError
 from dtfc.settings import Settings
 from dtfc.store.blobs import open_store
 
 _PIECE = 64 * 1024
+
+
+def see_python() -> None:
+    """See that whoever this process has become can run what workers are started with.
+
+    Raises:
+        CannotStart: it cannot.
+    """
+    for path, mode, what in (
+        (sys.executable, os.X_OK, "run"),
+        (os.path.dirname(dtfc.__file__), os.R_OK | os.X_OK, "read"),
+    ):
+        if not os.access(path, mode, effective_ids=True):
+            who = f"user {os.geteuid()}"
+            raise CannotStart(f"--workers: {who} cannot {what} {path}, as a worker has to")
 
 
 def try_store(settings: Settings) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+REQUESTS = "dtfc_http_requests"
 STALL_MAX = "dtfc_loop_stall_seconds_max"
-"""Told of the node, and of each worker too."""
+"""These two are told of the node, and of each worker too."""
 
 Kind = Literal["counter", "gauge"]
 

@@ -15,7 +15,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from dtfc import __version__
-from dtfc.web.families import STALL_MAX, Family, Labels, Rule
+from dtfc.web.families import REQUESTS, STALL_MAX, Family, Labels, Rule
 
 if TYPE_CHECKING:
     from dtfc.peers.transfer import Counters
@@ -111,9 +111,7 @@ class Metrics:
             (("method", method), ("code", str(code))): count
             for (method, code), count in tally.requests.items()
         }
-        yield Family(
-            "dtfc_http_requests", "Answers, by method and status.", "counter", "sum", requests
-        )
+        yield Family(REQUESTS, "Answers, by method and status.", "counter", "sum", requests)
         yield _counter("dtfc_http_hot_hits", "Answers given without the router.", tally.hits)
         yield _counter("dtfc_http_sent_bytes", "Bytes of answers' bodies.", tally.sent)
         yield _counter("dtfc_http_received_bytes", "Bytes of requests' bodies.", tally.received)
@@ -163,7 +161,7 @@ class _Told(Collector):
 
 def _in_order(family: Family) -> Iterable[tuple[Labels, float]]:
     """Return the values; those of many codes sorted, as they come when they may."""
-    if family.name == "dtfc_http_requests":
+    if family.name == REQUESTS:
         return sorted(family.values.items(), key=lambda item: [value for _, value in item[0]])
     return family.values.items()
 
