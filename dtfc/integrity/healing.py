@@ -71,6 +71,8 @@ class Damaged:
         self.map = chunk_map
         self.patch = patch
         self.mending: Deferred[None] | None = None
+        self.fetching: dict[int, list[Deferred[None]]] = {}
+        """Chunks that are on their way, and who waits for each."""
 
     def is_right(self, index: int) -> Callable[[bytes], bool]:
         """Return what tells whether bytes are those of a chunk."""
@@ -121,28 +123,38 @@ class Healing:
             chunk: which one is wrong; None if only the whole is known to be.
 
         Raises:
-            Corrupt: no peer has it. The blob is in quarantine now.
+            Corrupt: no peer has it, and the blob is in quarantine now; or this
+                node cannot store what a peer has.
         """
         try:
-            damaged = await self._find(reading)
-            if chunk is None or damaged is None:
-                raise Absent(reading.digest.hex)
-            await self._fetch(damaged, chunk)
-        except DtfcError as error:
+            damaged = await self._find(reading, chunk)
+            with damaged.patch.held():
+                await self._fetch(damaged, chunk or 0)
+                reading.take_from(damaged.patch)
+        except (Absent, PeersUnreached) as error:
             await self._put_aside(reading.digest, reading.inode, error)
             raise Corrupt(reading.digest.hex, chunk) from error
-        reading.take_from(damaged.patch)
+        except DtfcError as error:
+            # The disk, say. It is found again by who reads it next.
+            digest = reading.digest.hex
+            self._log.error("{digest} is damaged and stays: {why}", digest=digest, why=str(error))
+            raise Corrupt(digest, chunk) from error
         self._begin(damaged)
 
-    async def _find(self, reading: Reading) -> Damaged | None:
-        """Return the file with what was fetched for it; None if it has no chunk map."""
+    async def _find(self, reading: Reading, chunk: int | None) -> Damaged:
+        """Return the file with what was fetched for it.
+
+        Raises:
+            Absent: it has no chunk map, so nobody can say what to fetch.
+        """
+        if chunk is None:
+            raise Absent(reading.digest.hex)
         known = self._damaged.get(reading.digest)
         if known is not None and known.inode == reading.inode:
             return known
-        chunk_map = reading.known_map
-        if chunk_map is None and reading.length > CHUNK:
-            return None
-        damaged = await self._disk.run(self._open, reading, chunk_map)
+        damaged = await self._disk.run(self._open, reading)
+        if damaged is None:
+            raise Absent(reading.digest.hex)
         # Somebody else may have been quicker meanwhile.
         known = self._damaged.setdefault(reading.digest, damaged)
         if known is not damaged and known.inode == damaged.inode:
@@ -151,7 +163,12 @@ class Healing:
         self._damaged[reading.digest] = damaged
         return damaged
 
-    def _open(self, reading: Reading, chunk_map: ChunkMap | None) -> Damaged:
+    def _open(self, reading: Reading) -> Damaged | None:
+        chunk_map = reading.known_map
+        if chunk_map is None and reading.length > CHUNK:
+            chunk_map = self._repair.read_map(reading.digest, reading.length)
+            if chunk_map is None:
+                return None
         patch = Patch(self._repair.scratch())
         try:
             fd = os.dup(reading.fd)
@@ -161,13 +178,26 @@ class Healing:
         return Damaged(reading.digest, fd, reading.length, chunk_map, patch)
 
     async def _fetch(self, damaged: Damaged, index: int) -> None:
-        if damaged.patch.has(index):
-            return
-        content = await self._chunk(damaged, index)
-        try:
-            await self._disk.run(damaged.patch.put, index, content)
-        except OSError as error:
-            raise StoreFailure("write a healed chunk", error) from error
+        """Get a chunk into the patch; whoever wants it meanwhile waits for the same."""
+        while not damaged.patch.has(index):
+            others = damaged.fetching.get(index)
+            if others is not None:
+                # Fired when the one who fetches it has ended, however.
+                turn: Deferred[None] = Deferred()
+                others.append(turn)
+                await turn
+                continue
+            waiting = damaged.fetching[index] = []
+            try:
+                content = await self._chunk(damaged, index)
+                await self._disk.run(damaged.patch.put, index, content)
+            except OSError as error:
+                raise StoreFailure("write a healed chunk", error) from error
+            finally:
+                del damaged.fetching[index]
+                for each in waiting:
+                    if not each.called:
+                        each.callback(None)
 
     async def _chunk(self, damaged: Damaged, index: int) -> bytes:
         start = index * CHUNK

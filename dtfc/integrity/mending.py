@@ -7,9 +7,10 @@ on the way, or a map that lies, ends in nothing.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from dtfc.digest import Digest
 from dtfc.errors import Corrupt, Draining
@@ -50,6 +51,15 @@ class Patch:
         """
         write_all(self._scratch.fd, [content], index * CHUNK)
         self._chunks.add(index)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the file open meanwhile."""
+        self.hold()
+        try:
+            yield
+        finally:
+            self.release()
 
     def hold(self) -> None:
         """Keep the file open while it is sent."""

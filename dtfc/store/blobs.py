@@ -330,6 +330,54 @@ class Store:
             if notes.is_regular(folder, notes.DATA):
                 yield digest
 
+    def survey(
+        self, after: Digest | None, stray: Callable[[str], object]
+    ) -> Iterator[tuple[Digest, int]]:
+        """Walk over every folder of a blob, whatever lies in it.
+
+        Args:
+            after: begin behind this one.
+            stray: told of every path that leads to no blob.
+
+        Yields:
+            The digest, and the descriptor of its folder, which is closed when
+            the next one is asked for.
+
+        Raises:
+            StoreFailure: a folder cannot be listed.
+        """
+        return self._folders.walk(after, stray)
+
+    @contextlib.contextmanager
+    def folder_of(self, digest: Digest) -> Iterator[int]:
+        """Hold the folder of a blob open.
+
+        Raises:
+            Absent: it has none.
+            StoreFailure: as the operating system says.
+        """
+        with self._folder(digest, "open a blob's folder") as folder:
+            if folder is None:
+                raise Absent(digest.hex)
+            yield folder
+
+    def missing(self) -> Iterator[Digest]:
+        """Yield what the catalog says is here, and is not.
+
+        Nothing while the catalog itself waits to be rebuilt.
+
+        Raises:
+            StoreFailure: as the operating system says.
+        """
+        last: Digest | None = None
+        while not self.needs_reindex and (page := self.catalog.digests(last)):
+            for digest in page:
+                gone = not self.keeps(digest) and self.marker(digest) is None
+                # Unless it went while we looked.
+                if gone and self.catalog.has(digest):
+                    yield digest
+            last = page[-1]
+
     # -- in -----------------------------------------------------------------
 
     def intake(self, length: int | None, *, want_sha256: bool = False) -> Intake:

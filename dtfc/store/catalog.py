@@ -154,6 +154,7 @@ class Catalog:
         def work(c: sqlite3.Connection) -> None:
             c.execute("DELETE FROM blobs WHERE digest = ?", (digest.raw,))
             c.execute("DELETE FROM names WHERE digest = ?", (digest.raw,))
+            c.execute("DELETE FROM verified WHERE digest = ?", (digest.raw,))
             if tombstone is not None:
                 c.execute(
                     "INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?)",
@@ -266,6 +267,39 @@ class Catalog:
             (after.raw if after else b"", limit),
         )
         return [Digest(raw) for (raw,) in rows]
+
+    def has(self, digest: Digest) -> bool:
+        """Tell whether a blob is entered.
+
+        Raises:
+            StoreFailure: the catalog cannot be read.
+        """
+        return bool(self._read("SELECT 1 FROM blobs WHERE digest = ?", (digest.raw,)))
+
+    def note_verified(self, digests: Sequence[Digest], at: float) -> None:
+        """Note that every byte of these blobs was read and found right.
+
+        Args:
+            digests: which.
+            at: when, in seconds since 1970.
+        """
+
+        def work(c: sqlite3.Connection) -> None:
+            c.executemany(
+                "INSERT OR REPLACE INTO verified VALUES (?, ?)",
+                [(digest.raw, at) for digest in digests],
+            )
+
+        self._write(work)
+
+    def verified_at(self, digest: Digest) -> float | None:
+        """Return when a blob was last found right, in seconds since 1970; None if never.
+
+        Raises:
+            StoreFailure: the catalog cannot be read.
+        """
+        rows = self._read("SELECT at FROM verified WHERE digest = ?", (digest.raw,))
+        return float(rows[0][0]) if rows else None
 
     def unsettled(self) -> list[Digest]:
         """List what was about to change when its process was killed, or is right now."""

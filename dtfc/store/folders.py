@@ -12,13 +12,13 @@ import errno
 import fcntl
 import os
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from dtfc.digest import Digest
 from dtfc.errors import StoreFailure
 from dtfc.store import syscalls
 from dtfc.store.capabilities import NOT_FOLLOWED
-from dtfc.store.layout import FULL_SPLIT, Layout, is_rest, is_shard
+from dtfc.store.layout import FULL_SPLIT, OWN, Layout, is_rest, is_shard
 from dtfc.store.volume import Volume
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -28,6 +28,8 @@ _NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, *NOT_FOLLOWED)
 # of blobs only so many, for the blob that is stored again and again.
 _SHARD_LEVELS = 2
 _LEAVES_REMEMBERED = 4096
+# What lies at the top of a store, or of the file system that it fills.
+_AT_THE_TOP = frozenset({OWN, "lost+found"})
 
 
 class Folders:
@@ -256,11 +258,18 @@ class Folders:
                 self._undurable.add(path)
             raise
 
-    def walk(self) -> Generator[tuple[Digest, int], None, None]:
+    def walk(
+        self, after: Digest | None = None, stray: Callable[[str], object] | None = None
+    ) -> Generator[tuple[Digest, int], None, None]:
         """Walk over every blob's folder, in the order of the digests.
 
         Holds one folder open at a time and remembers at most the names of one
         branch, however large the tree.
+
+        Args:
+            after: begin behind this one.
+            stray: told of everything on the way that leads to no blob, as a
+                path below the store's folder.
 
         Yields:
             The digest, and the descriptor of its folder, which is closed when
@@ -270,10 +279,10 @@ class Folders:
             StoreFailure: a folder cannot be listed; what was not seen must not
                 be taken for absent.
         """
-        split = self._layout.fan_out
         # Each level: the names still to be visited, last one first.
-        pending = [self._names(os.dup(self._base), split)]
+        pending = [self._names(os.dup(self._base), [], stray)]
         path: list[str] = []
+        bound = [] if after is None else self._layout.levels(after)
         while pending:
             if not pending[-1]:
                 pending.pop()
@@ -281,17 +290,28 @@ class Folders:
                     path.pop()
                 continue
             path.append(pending[-1].pop())
+            if self._is_before(path, bound):
+                path.pop()
+                continue
             fd = self._open_relative("/".join(path))
             if fd is None:
+                if stray is not None:
+                    stray("/".join(path))
                 path.pop()
             elif len(path) < self._depth:
-                pending.append(self._names(fd, split - len(path)))
+                pending.append(self._names(fd, path, stray))
             else:
                 try:
                     yield Digest.from_hex("".join(path)), fd
                 finally:
                     os.close(fd)
                 path.pop()
+
+    def _is_before(self, path: list[str], bound: list[str]) -> bool:
+        """Whether all that a path leads to comes before a bound, or is the bound."""
+        if len(path) == self._depth:
+            return path <= bound
+        return path < bound[: len(path)]
 
     @property
     def _depth(self) -> int:
@@ -313,10 +333,18 @@ class Folders:
                     return None
                 raise
 
-    def _names(self, fd: int, shards_left: int) -> list[str]:
-        fits = is_shard if shards_left > 0 else is_rest
+    def _names(
+        self, fd: int, above: list[str], stray: Callable[[str], object] | None
+    ) -> list[str]:
+        """Return the folders below one that may lead to blobs, the last one first."""
+        fits = is_shard if len(above) < self._layout.fan_out else is_rest
         try:
             with self._volume.failing("list a folder"):
-                return sorted(filter(fits, os.listdir(fd)), reverse=True)
+                names = os.listdir(fd)
         finally:
             os.close(fd)
+        if stray is not None:
+            for name in sorted(names):
+                if not fits(name) and (above or name not in _AT_THE_TOP):
+                    stray("/".join([*above, name]))
+        return sorted(filter(fits, names), reverse=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from dtfc.errors import BrokenStore
 
-VERSION = 1
+VERSION = 2
 
 # Names are compared as bytes of UTF-8 (SQLite's BINARY), which is also the
 # order of their code points. The totals are kept by triggers, because counting
@@ -25,6 +25,7 @@ CREATE TABLE names (
 ) WITHOUT ROWID;
 CREATE INDEX names_of ON names (digest);
 CREATE TABLE tombstones (digest BLOB PRIMARY KEY, at TEXT NOT NULL, node TEXT) WITHOUT ROWID;
+CREATE TABLE verified (digest BLOB PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE unsettled (digest BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE totals (blobs INTEGER NOT NULL, bytes INTEGER NOT NULL);
 INSERT INTO totals VALUES (0, 0);
@@ -95,7 +96,7 @@ def _ready(connection: sqlite3.Connection, path: str) -> None:
         connection.executescript(f"BEGIN;{TABLES}PRAGMA user_version={VERSION};COMMIT;")
     # A damaged file shows itself here rather than at the first PUT.
     connection.execute("SELECT blobs, bytes FROM totals").fetchone()
-    for table in ("blobs", "names", "tombstones", "unsettled"):
+    for table in ("blobs", "names", "tombstones", "unsettled", "verified"):
         connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchone()  # noqa: S608 - constants
 
 
