@@ -1,6 +1,7 @@
 """``dtfc``: the operator's command.
 
-Exit codes: 0 done, 1 the work failed, 2 the command line cannot be used.
+Exit codes: 0 done, 1 the work failed or something is damaged, 2 the command
+line cannot be used.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from dtfc import __version__
-from dtfc.errors import BadSettings, DtfcError
-from dtfc.settings import Settings, load
-from dtfc.store.blobs import open_store
+from dtfc.cli.scrubbing import scrub_now, show_progress, verify
+from dtfc.errors import BadDigest, BadSettings, DtfcError
+from dtfc.settings import load
+from dtfc.store.blobs import Store, open_store
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,41 +28,88 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    parser = argparse.ArgumentParser(prog="dtfc", description="Look after a dtfc store.")
-    parser.add_argument("--version", action="version", version=f"dtfc {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    reindex = commands.add_parser(
-        "reindex",
-        help="make the catalog (names, sizes) anew from the files; a node may run meanwhile",
-    )
-    reindex.add_argument("--basedir", help="the store; as the daemon's flag")
-    reindex.add_argument("--config", help="the daemon's configuration file")
-    given = parser.parse_args(arguments)
+    given = _parser().parse_args(arguments)
     try:
         flags = {"basedir": given.basedir, "config": given.config}
-        settings = load(flags, dict(os.environ), os.getcwd()).settings
-        return _reindex(settings)
+        basedir = load(flags, dict(os.environ), os.getcwd()).settings.basedir
+        if not os.path.isdir(basedir):
+            sys.stderr.write(f"dtfc: there is no store at {basedir}\n")
+            return 1
+        _become_owner(basedir)
+        store = open_store(basedir)
+        try:
+            return _run(given, store)
+        finally:
+            store.close()
     except BadSettings as error:
         for problem in error.problems:
             sys.stderr.write(f"dtfc: {problem}\n")
         return 2
+    except BadDigest as error:
+        sys.stderr.write(f"dtfc: {error.given!r}: {error}\n")
+        return 2
     except DtfcError as error:
         sys.stderr.write(f"dtfc: {error}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\ndtfc: interrupted\n")
+        return 130
 
 
-def _reindex(settings: Settings) -> int:
-    if not os.path.isdir(settings.basedir):
-        sys.stderr.write(f"dtfc: there is no store at {settings.basedir}\n")
-        return 1
-    store = open_store(settings.basedir)
-    try:
-        counts = store.reindex()
-    finally:
-        store.close()
-    told = ", ".join(f"{name} {count}" for name, count in asdict(counts).items())
-    sys.stdout.write(f"the catalog of {settings.basedir} is complete: {told}\n")
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dtfc", description="Look after a dtfc store.")
+    parser.add_argument("--version", action="version", version=f"dtfc {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument("--basedir", help="the store; as the daemon's flag")
+    where.add_argument("--config", help="the daemon's configuration file")
+    scripts = argparse.ArgumentParser(add_help=False)
+    scripts.add_argument("--json", action="store_true", help="print one JSON object")
+    commands.add_parser(
+        "reindex",
+        parents=[where],
+        help="make the catalog (names, sizes) anew from the files; a node may run meanwhile",
+    )
+    check = commands.add_parser(
+        "verify",
+        parents=[where, scripts],
+        help="read blobs and compare them with their digests; changes nothing",
+    )
+    check.add_argument("digest", nargs="*", help="which blobs; all of them if none is named")
+    scrub = commands.add_parser(
+        "scrub",
+        parents=[where, scripts],
+        help="say how far the node's scrub is; --now reads everything at once",
+    )
+    scrub.add_argument(
+        "--now",
+        action="store_true",
+        help="read everything now, as fast as the disk can, and put damaged blobs into "
+        "quarantine, from where a running node brings them back",
+    )
+    return parser
+
+
+def _run(given: argparse.Namespace, store: Store) -> int:
+    if given.command == "verify":
+        return verify(store, given.digest, as_json=given.json)
+    if given.command == "scrub":
+        act = scrub_now if given.now else show_progress
+        return act(store, as_json=given.json)
+    told = ", ".join(f"{name} {count}" for name, count in asdict(store.reindex()).items())
+    sys.stdout.write(f"the catalog of {store.layout.basedir} is complete: {told}\n")
     return 0
+
+
+def _become_owner(basedir: str) -> None:
+    """Leave root behind: what root makes in a store, its node could not use."""
+    if os.geteuid() != 0:
+        return
+    facts = os.stat(basedir)
+    if facts.st_uid != 0:
+        os.setgroups([])
+        os.setgid(facts.st_gid)
+        os.setuid(facts.st_uid)
 
 
 if __name__ == "__main__":

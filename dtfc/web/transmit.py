@@ -34,8 +34,8 @@ from zope.interface import implementer
 
 from dtfc.errors import DtfcError
 from dtfc.http.ranges import Span
-from dtfc.web import residency
-from dtfc.web.residency import bring_in
+from dtfc.integrity import residency
+from dtfc.integrity.residency import bring_in
 
 if TYPE_CHECKING:
     from dtfc.disk import Lane

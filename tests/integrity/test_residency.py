@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dtfc.web import residency
-from dtfc.web.residency import Resident, bring_in
+from dtfc.integrity import residency
+from dtfc.integrity.residency import Resident, bring_in
 
 MIB = 1 << 20
 WAYS = [residency.by_cachestat, residency.by_nowait, residency.best]

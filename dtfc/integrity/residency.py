@@ -49,23 +49,24 @@ def by_cachestat() -> Resident | None:
     if not sys.platform.startswith("linux"):
         return None
     syscall = ctypes.CDLL(None, use_errno=True).syscall
-    # Asked on the loop alone, so one of each is enough.
-    span, counts = _Range(), _Counts()
     number, flags = ctypes.c_long(_CACHESTAT), ctypes.c_uint(0)
-    span_at, counts_at = ctypes.byref(span), ctypes.byref(counts)
     page = mmap.PAGESIZE
 
+    def ask(fd: int, span: _Range, counts: _Counts) -> bool:
+        at = ctypes.byref
+        return bool(syscall(number, ctypes.c_int(fd), at(span), at(counts), flags) == 0)
+
     def resident(fd: int, offset: int, count: int) -> bool:
-        span.offset, span.length = offset, count
-        if syscall(number, ctypes.c_int(fd), span_at, counts_at, flags) != 0:
+        # Of one's own, for the loop and the disk's threads ask at once.
+        counts = _Counts()
+        if not ask(fd, _Range(offset, count), counts):
             return False
         pages = (offset + count - 1) // page - offset // page + 1
         return int(counts.cached) >= pages
 
-    span.offset, span.length = 0, page
     fd = os.open(sys.executable, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        works = syscall(number, ctypes.c_int(fd), span_at, counts_at, flags) == 0
+        works = ask(fd, _Range(0, page), _Counts())
     finally:
         os.close(fd)
     return resident if works else None
