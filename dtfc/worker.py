@@ -56,6 +56,7 @@ def main(index: int, reactor_module: str) -> None:
         settings: Settings,
         access_log: Callable[[Sequence[str]], object],
         colleagues: Worker,
+        /,
         *,
         chores: bool,
     ) -> Node:

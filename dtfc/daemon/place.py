@@ -133,7 +133,7 @@ class Place(ProcessProtocol):
 
     def kill(self, why: str) -> None:
         """Kill the worker; why is told when it is gone."""
-        if not self.alive or self.transport is None:
+        if not self.alive or self.transport is None or self._killed_for:
             return
         self._killed_for = why
         try:

@@ -90,6 +90,7 @@ class Make(Protocol):
         settings: Settings,
         access_log: Callable[[Sequence[str]], object],
         colleagues: Worker,
+        /,
         *,
         chores: bool,
     ) -> Working:

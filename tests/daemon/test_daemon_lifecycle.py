@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 
@@ -136,6 +136,7 @@ class Shell:
         self.node = PretendNode()
         self.listening = PretendListening(self.node.events)
         self.told: list[str] = []
+        self.failed: list[CannotStart] = []
         notifier = Notifier(
             {"NOTIFY_SOCKET": "/n", **environment},
             1,
@@ -157,6 +158,7 @@ class Shell:
             signals=self.signals,
             log=self.log,
             identity=None,
+            fail=self.failed.append,
         )
         self.node.setServiceParent(self.daemon)
         listening.setServiceParent(self.daemon)
@@ -413,3 +415,41 @@ def test_what_twistd_does_on_a_signal_still_happens() -> None:
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert happened == ["twistd", "dtfc"]
+
+
+def test_ready_is_said_when_somebody_serves(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    shell.node.serves = Deferred()
+    shell.start()
+    assert shell.told == []
+    shell.node.serves.callback(None)
+    assert [each.split("\n")[0] for each in shell.told] == ["READY=1"]
+
+
+def test_who_never_will_serve_ends_it_with_1(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    shell.node.serves = fail(CannotStart("workers end"))
+    shell.start()
+    assert [str(each) for each in shell.failed] == ["dtfc: workers end"]
+    assert shell.loop.stops == 1
+    assert shell.told == []
+
+
+def test_the_watchdog_hears_nothing_while_nobody_works(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, WATCHDOG_USEC="2000000")
+    shell.start()
+    shell.node.works = False
+    before = len(shell.told)
+    shell.loop.pump([1.0] * 5)
+    assert len(shell.told) == before
+    shell.node.works = True
+    shell.loop.advance(1.0)
+    assert shell.told[-1].startswith("WATCHDOG=1")
+
+
+def test_the_others_let_go_of_ports_and_log_with_it(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    shell.start()
+    shell.daemon.reopen_log()
+    shell.daemon.terminate()
+    assert shell.node.others == ["log opened anew", "ports left"]

@@ -17,6 +17,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 
 from dtfc.daemon.listen import Listening
+from dtfc.daemon.tls import TlsEndpoint, read_keys
 from dtfc.errors import BadSetting
 from dtfc.settings import load
 from tests.support.programs import require_program
@@ -118,3 +119,41 @@ async def test_a_key_of_another_certificate_is_seen_at_once(tmp_path: Path) -> N
     with pytest.raises(BadSetting, match="--listen"):
         service.reread_certificates()
     await service.stopService()
+
+
+def test_keys_that_go_to_another_process_make_the_same_context(tmp_path: Path) -> None:
+    make_certificate(tmp_path, "handed.example")
+    odd = tmp_path / "a:b=c\\d"
+    odd.mkdir()
+    for name in ("key.pem", "cert.pem"):
+        (tmp_path / name).rename(odd / name)
+    (odd / "chain.pem").write_text("a comment\n" + (odd / "cert.pem").read_text() * 2)
+    escaped = str(odd).replace("\\", "\\\\").replace(":", "\\:").replace("=", "\\=")
+    where = f"ssl:0:privateKey={escaped}/key.pem:certKey={escaped}/cert.pem"
+    endpoint = TlsEndpoint(f"{where}:extraCertChain={escaped}/chain.pem", None, keep_keys=True)
+    assert endpoint.keys == read_keys(f"{where}:extraCertChain={escaped}/chain.pem")
+    assert endpoint.keys is not None
+    context = endpoint.keys.context()
+    assert context.certificate is not None
+    subject = context.certificate.to_cryptography().subject
+    assert subject.rfc4514_string() == "CN=handed.example"
+    assert len(context.extraCertChain) == 2
+    assert context.getContext() is not None
+
+
+def test_keys_are_not_kept_where_nobody_needs_them(tmp_path: Path) -> None:
+    make_certificate(tmp_path, "x")
+    where = f"ssl:0:privateKey={tmp_path}/key.pem:certKey={tmp_path}/cert.pem"
+    assert TlsEndpoint(where, None).keys is None
+
+
+def test_keys_read_again_are_those_that_are_handed_on(tmp_path: Path) -> None:
+    make_certificate(tmp_path, "old.example")
+    where = f"ssl:0:privateKey={tmp_path}/key.pem:certKey={tmp_path}/cert.pem"
+    endpoint = TlsEndpoint(where, None, keep_keys=True)
+    old = endpoint.keys
+    make_certificate(tmp_path, "new.example")
+    use = endpoint.reread()
+    assert endpoint.keys is old
+    use()
+    assert endpoint.keys == read_keys(where) != old
