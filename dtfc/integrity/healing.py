@@ -164,11 +164,9 @@ class Healing:
         return damaged
 
     def _open(self, reading: Reading) -> Damaged | None:
-        chunk_map = reading.known_map
+        chunk_map = self._repair.read_map(reading.digest, reading.length)
         if chunk_map is None and reading.length > CHUNK:
-            chunk_map = self._repair.read_map(reading.digest, reading.length)
-            if chunk_map is None:
-                return None
+            return None
         patch = Patch(self._repair.scratch())
         try:
             fd = os.dup(reading.fd)

@@ -10,9 +10,10 @@ That "ever since" is what this file keeps true:
   is any other that is out when the kernel is asked to read ahead;
 * the kernel reads nothing ahead by itself of files that are sent
   (``POSIX_FADV_RANDOM``);
-* once a second it is looked whether what is in use is still there
-  (:meth:`Reading.refresh`), for another program may have read back what the
-  kernel had dropped.
+* once a second it is looked whether what was verified of the open files is
+  still there (:meth:`Checks.look_again`), for another program may read back
+  what the kernel had dropped; and what was verified of a file is forgotten when
+  the last one closes it.
 
 Where the kernel cannot say what is in the page cache, nothing is, and every
 chunk is verified every time.
@@ -21,6 +22,7 @@ chunk is verified every time.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
@@ -28,7 +30,7 @@ from typing import Protocol
 from dtfc.digest import Digest
 from dtfc.errors import Corrupt, StoreFailure
 from dtfc.integrity.examining import examine, is_right, read_chunk
-from dtfc.integrity.verified import Record, Verified, generation_of
+from dtfc.integrity.verified import MapsInUse, Record, Verified, generation_of
 from dtfc.store.chunkmap import CHUNK, ChunkMap, count_of
 
 #: Chunks after a wanted one that the kernel is asked to read ahead.
@@ -83,26 +85,43 @@ class Checks:
         resident: whether bytes of a file are in the page cache; asked from any
             thread.
         mode: what is verified; may be replaced.
-        verified: what was verified so far.
     """
 
-    def __init__(
-        self,
-        maps: Maps,
-        resident: Resident,
-        mode: Mode = Mode.CHUNK,
-        verified: Verified | None = None,
-    ) -> None:
+    def __init__(self, maps: Maps, resident: Resident, mode: Mode = Mode.CHUNK) -> None:
         self.maps = maps
         self.resident = resident
         self.mode = mode
-        self.verified = Verified() if verified is None else verified
+        self.verified = Verified()
+        self.maps_in_use = MapsInUse()
+        self.open: set[Reading] = set()
+        """The readings that are not closed."""
         self.chunks = 0
         """Chunks verified so far."""
         self.wholes = 0
         """Blobs whose digest was verified so far."""
         self.corrupt = 0
         """Chunks and blobs found to be wrong so far."""
+
+    def map_of(self, digest: Digest, length: int) -> ChunkMap | None:
+        """Return a blob's chunk map; None if it has none, or needs none (blocks).
+
+        Raises:
+            StoreFailure: as the operating system says.
+        """
+        if length <= CHUNK:
+            return None
+        found = self.maps_in_use.get(digest, length)
+        if found is None:
+            found = self.maps.read_map(digest, length)
+            if found is not None:
+                self.maps_in_use.keep(found)
+        return found
+
+    def look_again(self) -> None:
+        """Forget whatever has left the page cache of all files that are open (blocks)."""
+        seen: set[int] = set()
+        for reading in list(self.open):
+            reading.look_again(seen)
 
 
 class Reading:
@@ -111,7 +130,7 @@ class Reading:
     Args:
         checks: shared by all.
         digest: which blob.
-        fd: the file, which belongs to the caller.
+        fd: the file, which belongs to the caller, who closes this first.
         length: of the blob, in bytes.
 
     Raises:
@@ -122,14 +141,15 @@ class Reading:
         self.digest = digest
         self.length = length
         self.fd = fd
-        self.used = True
-        """Whether anything was sent since the last :meth:`refresh`."""
-        self._overlay: Overlay | None = None
         self._checks = checks
+        self._overlay: Overlay | None = None
+        self._lock = threading.Lock()
+        self._closed = False
         try:
-            self._record = checks.verified.of(generation_of(fd))
+            self._record = checks.verified.take(generation_of(fd))
         except OSError as error:
             raise StoreFailure("look at a blob", error) from error
+        checks.open.add(self)
         fadvise = getattr(os, "posix_fadvise", None)
         if fadvise is not None:
             fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
@@ -139,25 +159,43 @@ class Reading:
         """The file's."""
         return self._record.generation.inode
 
-    @property
-    def known_map(self) -> ChunkMap | None:
-        """The blob's chunk map, once it was needed."""
-        return self._record.map
-
     def take_from(self, overlay: Overlay) -> None:
         """Send from there what the file has wrong."""
-        if overlay is not self._overlay:
-            overlay.hold()
-            self.close()
-            self._overlay = overlay
+        if overlay is self._overlay:
+            return
+        overlay.hold()
+        earlier, self._overlay = self._overlay, overlay
+        if earlier is not None:
+            earlier.release()
 
     def close(self) -> None:
-        """Let go of the overlay, if there is one; harmless when repeated."""
+        """Say that nothing is sent from it any more; harmless when repeated."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._checks.open.discard(self)
+        self._checks.verified.give_back(self._record)
         overlay, self._overlay = self._overlay, None
         if overlay is not None:
             overlay.release()
 
     # -- asked on the loop ----------------------------------------------------
+
+    def is_verified(self, offset: int, count: int) -> bool:
+        """Whether bytes were verified, of a file that is known to be unchanged.
+
+        That they are in the page cache is for the caller to see.
+        """
+        mode = self._checks.mode
+        if mode is Mode.OFF:
+            return True
+        record = self._record
+        return (
+            (mode is Mode.CHUNK or record.whole)
+            and self._overlay is None
+            and record.covers(offset, offset + count)
+        )
 
     def sendable(self, offset: int, count: int) -> int:
         """Return the file from which bytes of one chunk may leave now; -1 if from none yet.
@@ -174,22 +212,23 @@ class Reading:
         overlay = self._overlay
         if overlay is not None and overlay.has(offset // CHUNK):
             return overlay.fd
-        self.used = True
-        if self._checks.mode is not Mode.OFF and not self._covered(offset, count):
-            return -1
+        mode = self._checks.mode
+        if mode is not Mode.OFF:
+            record = self._current()
+            if mode is Mode.WHOLE and not record.whole:
+                return -1
+            if not record.covers(offset, offset + count):
+                return -1
         return self.fd if self._checks.resident(self.fd, offset, count) else -1
-
-    def _covered(self, offset: int, count: int) -> bool:
-        record = self._current()
-        if self._checks.mode is Mode.WHOLE and not record.whole:
-            return False
-        return record.covers(offset, offset + count)
 
     def _current(self) -> Record:
         """Return the record of the file's state as it is now."""
         now = generation_of(self.fd)
         if now != self._record.generation:
-            self._record = self._checks.verified.of(now)
+            with self._lock:
+                if not self._closed and now != self._record.generation:
+                    earlier, self._record = self._record, self._checks.verified.take(now)
+                    self._checks.verified.give_back(earlier)
         return self._record
 
     # -- run in a disk thread -------------------------------------------------
@@ -213,12 +252,13 @@ class Reading:
     def _verify(self, index: int, offset: int, count: int) -> None:
         for _ in range(_READINGS_OF_A_CHANGING_FILE):
             record = self._current()
+            self._forget_what_left(record, index)
             if self._checks.mode is Mode.WHOLE and not record.whole:
                 self._verify_whole(record)
-            self._forget_what_left(record, index)
+                continue
             if record.covers(offset, offset + count):
                 return
-            chunk_map = self._map(record)
+            chunk_map = self._checks.map_of(self.digest, self.length)
             if chunk_map is None and count_of(self.length) > 1:
                 self._verify_whole(record)
                 continue
@@ -232,29 +272,24 @@ class Reading:
             self._checks.chunks += 1
             record.note(index)
             return
+        if self._current().covers(offset, offset + count):
+            return
         # Somebody writes to it all the time, which nobody may.
         raise Corrupt(self.digest.hex, index)
 
-    def _map(self, record: Record) -> ChunkMap | None:
-        if record.map is None and self.length > CHUNK:
-            found = self._checks.maps.read_map(self.digest, self.length)
-            if found is not None and record.generation.size == self.length:
-                self._checks.verified.keep_map(record, found)
-        return record.map
-
     def _verify_whole(self, record: Record) -> None:
         """Take the digest of the whole, and make its map if there is none."""
-        known = self._map(record)
+        known = self._checks.map_of(self.digest, self.length)
         found = examine(self.fd, self.digest, self.length, known, read=self._read)
         if generation_of(self.fd) != record.generation:
             return
         if not found.right:
             self._checks.corrupt += 1
-            raise Corrupt(self.digest.hex, found.bad[0] if found.bad and known else None)
+            raise Corrupt(self.digest.hex, found.bad[0] if found.bad else None)
         self._checks.wholes += 1
         if found.made is not None and found.made != known:
             self._checks.maps.write_map(found.made)
-            self._checks.verified.keep_map(record, found.made)
+            self._checks.maps_in_use.keep(found.made)
         record.whole = True
         record.note_all()
 
@@ -264,30 +299,32 @@ class Reading:
             if record.chunks[each] and not self._has(each):
                 record.forget(each)
 
-    def _read(self, fd: int, index: int, length: int) -> memoryview | None:
-        self._read_ahead(index)
-        return read_chunk(fd, index, length)
-
     def _has(self, index: int) -> bool:
         start = index * CHUNK
         return self._checks.resident(self.fd, start, min(CHUNK, self.length - start))
 
-    def _read_ahead(self, index: int) -> None:
+    def _read(self, fd: int, index: int, length: int) -> memoryview | None:
         fadvise = getattr(os, "posix_fadvise", None)
         if fadvise is not None:
-            fadvise(self.fd, index * CHUNK, (AHEAD + 1) * CHUNK, os.POSIX_FADV_WILLNEED)
+            fadvise(fd, index * CHUNK, (AHEAD + 1) * CHUNK, os.POSIX_FADV_WILLNEED)
+        return read_chunk(fd, index, length)
 
-    def refresh(self) -> None:
-        """Forget all that has left the page cache (blocks)."""
-        self.used = False
-        record = self._record
-        if self._checks.mode is Mode.OFF or not record.any():
-            return
-        try:
-            if self._checks.resident(self.fd, 0, self.length):
+    def look_again(self, seen: set[int]) -> None:
+        """Forget all that has left the page cache (blocks).
+
+        Args:
+            seen: the records that others looked after already.
+        """
+        with self._lock:
+            record = self._record
+            if self._closed or id(record) in seen or not record.any():
                 return
-            for index, verified in enumerate(record.chunks):
-                if verified and not self._has(index):
-                    record.forget(index)
-        except OSError:
-            record.forget(0, len(record.chunks))
+            seen.add(id(record))
+            try:
+                if self._checks.resident(self.fd, 0, self.length):
+                    return
+                for index, verified in enumerate(record.chunks):
+                    if verified and not self._has(index):
+                        record.forget(index)
+            except OSError:
+                record.forget_all()

@@ -4,9 +4,9 @@ A file's generation is everything that changes when its bytes do: device, inode,
 size, time of modification, time of change. What was verified of one generation
 says nothing of the next.
 
-Verified is what is in the page cache: rot happens on the disk. So a chunk that
-has left the page cache is no longer verified (:mod:`dtfc.integrity.reading`
-sees to it).
+Verified is what is in the page cache: rot happens on the disk. So a record
+lives only while somebody has the file open and looks again and again whether
+it is still there (:mod:`dtfc.integrity.reading`).
 
 Rules of this file: no disk beyond fstat; bits are set by disk threads and read
 by the loop, one byte a chunk, which the interpreter's lock makes whole.
@@ -17,16 +17,13 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
 from typing import NamedTuple
 
+from dtfc.digest import Digest
 from dtfc.store.chunkmap import CHUNK, ChunkMap, count_of
 
-#: Bytes that what is remembered may take: a byte for each chunk, and the maps.
-MOST_BYTES = 64 << 20
-
-#: What a record costs beside that.
-_EACH = 600
+#: Bytes of chunk maps that are kept in memory.
+MOST_MAP_BYTES = 32 << 20
 
 
 class Generation(NamedTuple):
@@ -58,93 +55,104 @@ class Record:
         generation: which.
     """
 
-    __slots__ = ("chunks", "generation", "map", "whole")
+    __slots__ = ("chunks", "generation", "users", "whole")
 
     def __init__(self, generation: Generation) -> None:
         self.generation = generation
         self.chunks = bytearray(count_of(generation.size))
         """For each chunk 1 if it was verified, else 0."""
-        self.map: ChunkMap | None = None
-        """The blob's, once it was read."""
         self.whole = False
         """Whether the SHA-512 of the whole was taken, and was the digest."""
+        self.users = 0
+        """How many have the file open."""
 
     def covers(self, start: int, stop: int) -> bool:
         """Whether every chunk that holds the bytes ``[start, stop)`` was verified."""
         return self.chunks.find(0, start // CHUNK, (stop - 1) // CHUNK + 1) < 0
 
-    def note(self, first: int, count: int = 1) -> None:
-        """So many chunks were verified."""
-        self.chunks[first : first + count] = b"\x01" * count
+    def note(self, index: int) -> None:
+        """A chunk was verified."""
+        self.chunks[index] = 1
 
     def note_all(self) -> None:
         """All were."""
-        self.note(0, len(self.chunks))
+        self.chunks[:] = b"\x01" * len(self.chunks)
 
-    def forget(self, first: int, count: int = 1) -> None:
-        """So many chunks are no longer verified."""
-        self.chunks[first : first + count] = bytes(count)
+    def forget(self, index: int) -> None:
+        """A chunk is no longer verified."""
+        self.chunks[index] = 0
+
+    def forget_all(self) -> None:
+        """None is."""
+        self.chunks[:] = bytes(len(self.chunks))
 
     def any(self) -> bool:
         """Whether any chunk was verified."""
         return 1 in self.chunks
 
-    @property
-    def cost(self) -> int:
-        """Bytes of memory."""
-        hashes = 0 if self.map is None else len(self.map.hashes)
-        return _EACH + len(self.chunks) + hashes
-
 
 class Verified:
-    """The records of the files read lately.
+    """The records of the files that are open."""
 
-    What is forgotten is verified again when it is next read; so there is a
-    bound, and no harm in it.
-
-    Args:
-        most_bytes: of memory.
-    """
-
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
-        self._most_bytes = most_bytes
-        self._records: OrderedDict[Generation, Record] = OrderedDict()
-        self._bytes = 0
+    def __init__(self) -> None:
+        self._records: dict[Generation, Record] = {}
         self._lock = threading.Lock()
 
-    def of(self, generation: Generation) -> Record:
-        """Return the record of a generation, an empty one if there is none."""
+    def take(self, generation: Generation) -> Record:
+        """Return the record of a generation, an empty one if nobody has the file open."""
         with self._lock:
             record = self._records.get(generation)
-            if record is not None:
-                self._records.move_to_end(generation)
-                return record
-            record = Record(generation)
-            self._records[generation] = record
-            self._bytes += record.cost
-            self._make_room()
+            if record is None:
+                record = self._records[generation] = Record(generation)
+            record.users += 1
             return record
 
-    def keep_map(self, record: Record, chunk_map: ChunkMap) -> None:
-        """Remember a blob's chunk map with what was verified of it."""
+    def give_back(self, record: Record) -> None:
+        """Let go of a record; with the last one who does, all that it says is forgotten."""
         with self._lock:
-            known = self._records.get(record.generation) is record
-            before = record.cost
-            record.map = chunk_map
-            if known:
-                self._bytes += record.cost - before
-                self._make_room()
-
-    def _make_room(self) -> None:
-        # The latest stays, however large it is: somebody is reading it.
-        while self._bytes > self._most_bytes and len(self._records) > 1:
-            self._bytes -= self._records.popitem(last=False)[1].cost
-
-    def __iter__(self) -> Iterator[Record]:
-        """Return those that are kept now."""
-        with self._lock:
-            return iter(list(self._records.values()))
+            record.users -= 1
+            if not record.users and self._records.get(record.generation) is record:
+                del self._records[record.generation]
 
     def __len__(self) -> int:
         """How many there are."""
         return len(self._records)
+
+
+class MapsInUse:
+    """Chunk maps that were needed lately.
+
+    Args:
+        most_bytes: of hashes.
+    """
+
+    def __init__(self, most_bytes: int = MOST_MAP_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._maps: OrderedDict[Digest, ChunkMap] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, digest: Digest, length: int) -> ChunkMap | None:
+        """Return a blob's map, if it is at hand."""
+        with self._lock:
+            found = self._maps.get(digest)
+            if found is None or found.length != length:
+                return None
+            self._maps.move_to_end(digest)
+            return found
+
+    def keep(self, chunk_map: ChunkMap) -> None:
+        """Have a map at hand; those that were not needed the longest make room."""
+        with self._lock:
+            earlier = self._maps.pop(chunk_map.digest, None)
+            if earlier is not None:
+                self._bytes -= len(earlier.hashes)
+            self._maps[chunk_map.digest] = chunk_map
+            self._bytes += len(chunk_map.hashes)
+            # The latest stays, however large it is: somebody is reading it.
+            while self._bytes > self._most_bytes and len(self._maps) > 1:
+                self._bytes -= len(self._maps.popitem(last=False)[1].hashes)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._maps)

@@ -68,16 +68,13 @@ class AFile:
             file.write(bytes([byte[0] ^ 1]))
 
     def rot(self, at: int) -> None:
-        """Change a byte as a bad disk does: no time stamp tells."""
-        facts = os.stat(self.path)
+        """Change a byte as a bad disk does: nothing tells."""
+        reading = next(iter(self.checks.open))
+        earlier = reading._record  # the state of the file is private to it
         self.flip(at)
-        generation = next(iter(self.checks.verified)).generation
-        os.utime(self.path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
-        # Nobody can set a ctime, so what is remembered is said of the file as it is now.
-        now = self.checks.verified.of(generation._replace(changed=os.stat(self.path).st_ctime_ns))
-        now.chunks[:] = self.checks.verified.of(generation).chunks
-        now.whole = self.checks.verified.of(generation).whole
-        now.map = self.checks.verified.of(generation).map
+        reading._current()
+        reading._record.chunks[:] = earlier.chunks
+        reading._record.whole = earlier.whole
 
 
 @pytest.fixture
@@ -111,8 +108,18 @@ def test_the_last_chunk_is_shorter_and_verified_all_the_same(blob: AFile) -> Non
 
 
 def test_another_reader_of_the_same_file_need_not_verify_again(blob: AFile) -> None:
-    blob.reading().prepare(0, 1)
-    assert blob.reading().sendable(0, CHUNK) == blob.fd
+    one = blob.reading()
+    one.prepare(0, 1)
+    other = blob.reading()
+    one.close()
+    assert other.sendable(0, CHUNK) == blob.fd
+
+
+def test_when_all_have_closed_it_it_is_verified_again(blob: AFile) -> None:
+    one = blob.reading()
+    one.prepare(0, 1)
+    one.close()
+    assert blob.reading().sendable(0, 1) == -1
 
 
 def test_what_was_verified_is_not_verified_again(blob: AFile) -> None:
@@ -170,7 +177,7 @@ def test_what_another_program_read_back_is_verified_once_it_was_seen_to_be_out(
     reading.prepare(0, 1)
     reading.prepare(CHUNK, 1)
     blob.cache.out = {1}
-    reading.refresh()
+    blob.checks.look_again()
     blob.cache.out = set()
     assert reading.sendable(0, 1) == blob.fd
     assert reading.sendable(CHUNK, 1) == -1
@@ -223,8 +230,10 @@ def test_whole_takes_the_digest_before_the_first_byte(tmp_path: Path) -> None:
 
 def test_whole_takes_it_once(tmp_path: Path) -> None:
     blob = AFile(tmp_path / "data", MAP, mode=Mode.WHOLE)
-    for _ in range(3):
-        blob.reading().prepare(0, 1)
+    readings = [blob.reading() for _ in range(3)]
+    for reading in readings:
+        reading.prepare(0, 1)
+        assert reading.sendable(0, 1) == blob.fd
     assert blob.checks.wholes == 1
     os.close(blob.fd)
 
@@ -271,3 +280,25 @@ def test_an_overlay_is_let_go_of_once(blob: AFile) -> None:
     reading.close()
     reading.close()
     assert overlay.users == 0
+
+
+def test_what_was_verified_can_be_asked_for_without_looking_at_the_file(blob: AFile) -> None:
+    reading = blob.reading()
+    reading.prepare(CHUNK, 1)
+    assert reading.is_verified(CHUNK + 5, 100)
+    assert not reading.is_verified(2 * CHUNK - 1, 2)
+
+
+def test_with_an_overlay_nothing_goes_out_unseen(blob: AFile) -> None:
+    reading = blob.reading()
+    reading.prepare(CHUNK, 1)
+    reading.take_from(AnOverlay())
+    assert not reading.is_verified(CHUNK, 1)
+
+
+def test_a_closed_reading_is_not_looked_at_again(blob: AFile) -> None:
+    reading = blob.reading()
+    reading.prepare(0, 1)
+    reading.close()
+    blob.checks.look_again()
+    assert not blob.checks.open

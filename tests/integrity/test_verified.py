@@ -1,4 +1,4 @@
-"""What was verified is remembered for one state of a file, within a bound."""
+"""What was verified is remembered for one state of a file, while it is open."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dtfc.integrity.verified import Generation, Record, Verified, generation_of
-from dtfc.store.chunkmap import CHUNK
+from dtfc.digest import Digest
+from dtfc.integrity.verified import Generation, MapsInUse, Record, Verified, generation_of
+from dtfc.store.chunkmap import CHUNK, ChunkMap
 
 
 def a_generation(number: int = 0, size: int = 3 * CHUNK) -> Generation:
@@ -54,30 +55,59 @@ def test_a_write_makes_another_generation(tmp_path: Path) -> None:
         assert generation_of(file.fileno()) != before
 
 
-def test_a_record_is_found_again() -> None:
+def test_all_who_have_a_file_open_share_its_record() -> None:
     verified = Verified()
-    verified.of(a_generation()).note(0)
-    assert verified.of(a_generation()).covers(0, 1)
+    verified.take(a_generation()).note(0)
+    assert verified.take(a_generation()).covers(0, 1)
 
 
 def test_the_record_of_another_generation_is_another() -> None:
     verified = Verified()
-    verified.of(a_generation(1)).note(0)
-    assert not verified.of(a_generation(2)).covers(0, 1)
+    verified.take(a_generation(1)).note(0)
+    assert not verified.take(a_generation(2)).covers(0, 1)
 
 
-def test_what_was_not_asked_for_the_longest_makes_room() -> None:
-    verified = Verified(most_bytes=3000)
-    verified.of(a_generation(0)).note(0)
-    for number in range(1, 20):
-        verified.of(a_generation(number))
-        verified.of(a_generation(19)).note(0)
-    assert not verified.of(a_generation(0)).covers(0, 1)
-    assert verified.of(a_generation(19)).covers(0, 1)
-    assert len(verified) < 10
+def test_with_the_last_one_who_closes_it_all_is_forgotten() -> None:
+    verified = Verified()
+    one, other = verified.take(a_generation()), verified.take(a_generation())
+    one.note(0)
+    verified.give_back(one)
+    assert verified.take(a_generation()).covers(0, 1)
+    verified.give_back(one)
+    verified.give_back(other)
+    assert len(verified) == 0
+    assert not verified.take(a_generation()).covers(0, 1)
+
+
+def a_map(number: int, chunks: int = 4) -> ChunkMap:
+    return ChunkMap(Digest.of(bytes([number])), chunks * CHUNK, bytes(32 * chunks))
+
+
+def test_a_map_in_use_is_at_hand() -> None:
+    maps = MapsInUse()
+    maps.keep(a_map(1))
+    assert maps.get(a_map(1).digest, 4 * CHUNK) == a_map(1)
+
+
+def test_a_map_of_another_length_is_not() -> None:
+    maps = MapsInUse()
+    maps.keep(a_map(1))
+    assert maps.get(a_map(1).digest, 4 * CHUNK - 1) is None
+
+
+def test_maps_that_were_not_needed_the_longest_make_room() -> None:
+    maps = MapsInUse(most_bytes=3 * 4 * 32)
+    for number in range(3):
+        maps.keep(a_map(number))
+    assert maps.get(a_map(0).digest, 4 * CHUNK)
+    maps.keep(a_map(3))
+    assert maps.get(a_map(1).digest, 4 * CHUNK) is None
+    assert maps.get(a_map(0).digest, 4 * CHUNK)
 
 
 def test_one_that_is_larger_than_the_bound_is_kept_while_it_is_the_latest() -> None:
-    verified = Verified(most_bytes=10)
-    verified.of(a_generation(1)).note(0)
-    assert verified.of(a_generation(1)).covers(0, 1)
+    maps = MapsInUse(most_bytes=10)
+    maps.keep(a_map(1))
+    assert len(maps) == 1
+    maps.keep(a_map(2))
+    assert len(maps) == 1
