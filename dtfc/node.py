@@ -37,7 +37,7 @@ from dtfc.web.metrics import Metrics
 from dtfc.web.routes import Routes
 from dtfc.web.site import Bounds, Site
 from dtfc.web.smallputs import Writer
-from dtfc.web.stalls import StallDetector
+from dtfc.web.stalls import StallDetector, keep_collections_short
 from dtfc.web.status import Status
 from dtfc.web.transmit import FileServer, LocalServer
 
@@ -97,7 +97,7 @@ class Node(MultiService):
         self._stalls = StallDetector(reactor)
         self._expiry = LoopingCall(self._expire)
         self._expiry.clock = reactor
-        self._access_log = AccessLog(access_log, settings.log_format, reactor)
+        self._access_log = AccessLog(access_log, settings.log_format, reactor, self._disk)
         # Its resource is put in place when the store is open.
         self.site = Site(
             Resource(),
@@ -178,6 +178,7 @@ class Node(MultiService):
         self._watch.startService()
         if self._chores:
             self._expiry.start(EXPIRY_PERIOD)
+        keep_collections_short()
         self._stalls.start()
         if store.needs_reindex and self._chores:
             self._log.info("the catalog is made anew from the tree")

@@ -85,6 +85,12 @@ class ReopenableFile:
         old, lost = self._fd, self.lost
         try:
             self.open()
+            if old is not None and self._fd is not None:
+                # The new file takes the old one's number: a disk thread that
+                # writes at this moment writes to one of the two.
+                os.dup2(self._fd, old, inheritable=False)
+                os.close(self._fd)
+                self._fd = old
         except OSError as error:
             _log.error(
                 "the log {path} could not be opened again, the old one goes on: {reason}",
@@ -92,8 +98,6 @@ class ReopenableFile:
                 reason=error.strerror,
             )
             return
-        if old is not None:
-            os.close(old)
         self.lost = 0
         if lost:
             _log.warn("{lost} lines of the log were lost", lost=lost)

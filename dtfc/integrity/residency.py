@@ -9,6 +9,11 @@ by a disk thread first. Three ways, the best that works here:
 ``RWF_NOWAIT``
     Linux 4.14 and later: one byte of every 64 KiB is read, and a read that
     would wait fails. Read-ahead brings in larger stretches than that.
+both, page by page
+    cachestat counts a page from the moment on that the disk is asked for it,
+    and a stretch may have its first and last page before those between. So for
+    :data:`WARY` seconds after anything was found missing, one byte of every
+    page is read, 80 us a MiB.
 none
     Other systems: everything counts as not there, so every turn goes through a
     disk thread. Slower, and never a stall.
@@ -22,10 +27,14 @@ import mmap
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 _CACHESTAT = 451  # the same number on every architecture that Linux runs on
 _STEP = 64 * 1024
+
+#: Seconds after a page was missing in which others may be on their way.
+WARY = 2.0
 
 #: Bytes after a chunk that the kernel is asked to read ahead.
 AHEAD = 4 * 1024 * 1024
@@ -72,20 +81,24 @@ def by_cachestat() -> Resident | None:
     return resident if works else None
 
 
-def by_nowait() -> Resident | None:
-    """Return a function that asks with RWF_NOWAIT; None where there is none."""
+def by_nowait(step: int = _STEP) -> Resident | None:
+    """Return a function that asks with RWF_NOWAIT; None where there is none.
+
+    Args:
+        step: bytes from one that is read to the next.
+    """
     flag = getattr(os, "RWF_NOWAIT", None)
     if flag is None:
         return None
-    byte = [bytearray(1)]
     read = os.preadv
 
     def resident(fd: int, offset: int, count: int) -> bool:
         last = offset + count - 1
+        byte = [bytearray(1)]
         try:
             while offset < last:
                 read(fd, byte, offset, flag)
-                offset += _STEP
+                offset += step
             read(fd, byte, last, flag)
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
@@ -101,17 +114,35 @@ def never(_fd: int, _offset: int, _count: int) -> bool:
     return False
 
 
-def best() -> Resident:
-    """Return the best way of asking that works here.
+def best(ticks: Callable[[], float] = time.monotonic) -> Resident:
+    """Return the best way of asking that works here; it may be asked from any thread.
 
     For a stretch of one step, two reads of a byte cost a third of a cachestat.
+
+    Args:
+        ticks: a clock in seconds.
     """
     exact, quick = by_cachestat(), by_nowait()
-    if exact is None or quick is None:
-        return exact or quick or never
+    if quick is None:
+        return exact or never
+    sure = by_nowait(mmap.PAGESIZE) or quick
+    calm, wary_until = exact or quick, 0.0
 
     def resident(fd: int, offset: int, count: int) -> bool:
-        return quick(fd, offset, count) if count <= _STEP else exact(fd, offset, count)
+        nonlocal wary_until
+        if wary_until:
+            if ticks() < wary_until:
+                # cachestat first: a read that misses asks the disk, and waits for
+                # its turn there while the disk is busy (31 ms were seen).
+                there = calm(fd, offset, count) and sure(fd, offset, count)
+                if not there:
+                    wary_until = ticks() + WARY
+                return there
+            wary_until = 0.0
+        there = (quick if count <= _STEP else calm)(fd, offset, count)
+        if not there:
+            wary_until = ticks() + WARY
+        return there
 
     return resident
 
@@ -129,6 +160,9 @@ def bring_in(fd: int, offset: int, count: int) -> None:
     """
     fadvise = getattr(os, "posix_fadvise", None)
     if fadvise is not None:
+        # Else the reads below leave marks in the cache at which sendfile, on the
+        # loop, would ask the disk for more, and wait for its turn there.
+        fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
         fadvise(fd, offset, count + AHEAD, os.POSIX_FADV_WILLNEED)
     block = getattr(_scratch, "block", None)
     if block is None:

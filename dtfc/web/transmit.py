@@ -49,6 +49,10 @@ TURN = 1024 * 1024
 #: The least that it may send in a turn, however many others there are.
 SHORTEST_TURN = 128 * 1024
 
+#: Times that a stretch is read again because it was dropped from the page cache
+#: before its turn came; then it is sent nevertheless.
+TRIES = 3
+
 #: Bytes read at once where sendfile is not possible.
 BLOCK = 256 * 1024
 
@@ -191,13 +195,17 @@ class FileServer(tcp.Server, Metered):
         if _CORK is not None and not self.disconnected:
             self.socket.setsockopt(socket.IPPROTO_TCP, _CORK, on)
 
-    def send_file(self, fd: int, offset: int, count: int) -> Deferred[int]:
-        """Send ``count`` bytes of a file after everything written so far.
+    def send_file(self, fd: int, offset: int, count: int, *, insist: bool = False) -> Deferred[int]:
+        """Send up to ``count`` bytes of a file after everything written so far.
+
+        It ends early where bytes that were in the page cache when the caller
+        asked are there no more when their turn comes.
 
         Args:
             fd: a regular file; must stay open until the Deferred fires.
             offset: the first byte.
             count: how many bytes, at least one.
+            insist: send some in any case; else it may be none.
 
         Returns:
             A Deferred of the bytes sent.
@@ -208,7 +216,7 @@ class FileServer(tcp.Server, Metered):
         """
         if self.disconnected:
             return fail(ConnectionLost())
-        self._file = _Sending(fd, offset, count)
+        self._file = _Sending(fd, offset, count, insist)
         FileServer.senders += 1
         self.startWriting()
         return self._file.done
@@ -257,10 +265,15 @@ class FileServer(tcp.Server, Metered):
         return self._send_some(sending)
 
     def _send_some(self, sending: _Sending) -> Any:
+        # The more send, the less each may at a time, so that a turn stays short.
+        piece = min(sending.left, max(SHORTEST_TURN, TURN // FileServer.senders))
+        # Since the caller asked, others had their turns, and pages may have been dropped.
+        if not sending.insist and not resident(sending.fd, sending.offset, piece):
+            self._sent(sending)
+            return None
+        sending.insist = False
         try:
-            # The more send, the less each may at a time, so that a turn stays short.
-            piece = max(SHORTEST_TURN, TURN // FileServer.senders)
-            sent = os.sendfile(self.fileno(), sending.fd, sending.offset, min(sending.left, piece))
+            sent = os.sendfile(self.fileno(), sending.fd, sending.offset, piece)
         except BlockingIOError:
             return None
         except OSError:
@@ -273,12 +286,15 @@ class FileServer(tcp.Server, Metered):
         sending.offset += sent
         sending.left -= sent
         if sending.left == 0:
-            self._over()
-            self.stopWriting()
-            sending.done.callback(sending.count)
-            if self.disconnecting or self._writeDisconnecting:
-                self.startWriting()
+            self._sent(sending)
         return None
+
+    def _sent(self, sending: _Sending) -> None:
+        self._over()
+        self.stopWriting()
+        sending.done.callback(sending.count - sending.left)
+        if self.disconnecting or self._writeDisconnecting:
+            self.startWriting()
 
     def _over(self) -> None:
         self._file = None
@@ -297,8 +313,9 @@ class FileServer(tcp.Server, Metered):
 class _Sending:
     """A stretch of a file on its way."""
 
-    def __init__(self, fd: int, offset: int, count: int) -> None:
+    def __init__(self, fd: int, offset: int, count: int, insist: bool) -> None:  # noqa: FBT001 -- one caller
         self.fd = fd
+        self.insist = insist
         self.offset = offset
         self.count = count
         self.left = count
@@ -404,17 +421,23 @@ async def send_from_file(
         ConnectionLost: the client left.
     """
     offset, end = span.start, span.start + span.length
+    tries = TRIES
     large = span.length >= CORK_FROM
     if large:
         transport.cork(on=True)
     try:
         while offset < end:
             count = min(end - offset, await source.available(offset), TURN - offset % TURN)
-            if not resident(source.fd, offset, count):
+            cold = not resident(source.fd, offset, count)
+            if cold:
                 await lane.run(bring_in, source.fd, offset, count)
-            await transport.send_file(source.fd, offset, count)
-            yield count
-            offset += count
+                tries -= 1
+            insist = cold and (tries <= 0 or resident is residency.never)
+            sent = await transport.send_file(source.fd, offset, count, insist=insist)
+            if sent:
+                tries = TRIES
+            yield sent
+            offset += sent
     finally:
         if large:
             transport.cork(on=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,33 @@ def test_what_was_dropped_is_not(fd: int, resident: Resident) -> None:
     assert not resident(fd, 2 * MIB, 1000)
 
 
+def test_after_a_miss_every_page_is_asked_for_a_while(
+    fd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def way(name: str, *, there: bool) -> Resident:
+        def resident(_fd: int, _offset: int, _count: int) -> bool:
+            asked.append(name)
+            return there
+
+        return resident
+
+    ways = {64 * 1024: way("step", there=False), mmap.PAGESIZE: way("page", there=True)}
+    monkeypatch.setattr(residency, "by_nowait", lambda step=64 * 1024: ways[step])
+    monkeypatch.setattr(residency, "by_cachestat", lambda: way("cachestat", there=True))
+    now = 100.0
+    resident = residency.best(lambda: now)
+
+    resident(fd, 0, MIB)
+    resident(fd, 0, 1000)  # missing
+    resident(fd, 0, MIB)
+    now += residency.WARY + 1
+    resident(fd, 0, MIB)
+
+    assert asked == ["cachestat", "step", "cachestat", "page", "cachestat"]
+
+
 def test_a_hole_in_the_middle_is_seen(fd: int, resident: Resident) -> None:
     make_cold(fd)
     os.pread(fd, 1, 0)
@@ -82,7 +110,7 @@ def test_where_the_kernel_cannot_be_asked_nothing_is_there(fd: int) -> None:
 def test_one_way_does_without_the_other(
     fd: int, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    monkeypatch.setattr(residency, missing, lambda: None)
+    monkeypatch.setattr(residency, missing, lambda *_step: None)
     os.pread(fd, 4 * MIB, 0)
 
     way = residency.best()
@@ -94,7 +122,7 @@ def test_one_way_does_without_the_other(
 
 def test_without_any_way_a_disk_thread_reads(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(residency, "by_cachestat", lambda: None)
-    monkeypatch.setattr(residency, "by_nowait", lambda: None)
+    monkeypatch.setattr(residency, "by_nowait", lambda *_step: None)
     os.pread(fd, 4 * MIB, 0)
 
     assert not residency.best()(fd, 0, 4 * MIB)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from dtfc.web.accesslog import FLUSH, MOST_LINES, AccessLog, Entry, as_json, combined
+from dtfc.web.accesslog import FLUSH, MOST_LINES, MOST_WAITING, AccessLog, Entry, as_json, combined
 
 ENTRY = Entry(1_000_000.5, "192.0.2.1", "GET / HTTP/1.1", 200, 12, 0.25, "http://r/", "curl/8")
 COMBINED = re.compile(
@@ -76,6 +79,47 @@ def test_many_lines_are_not_kept_waiting() -> None:
         log.note(ENTRY)
 
     assert [len(lines) for lines in written] == [MOST_LINES]
+
+
+class SlowDisk:
+    """Finishes nothing until it is told to."""
+
+    def __init__(self) -> None:
+        self.under_way: list[Deferred[Any]] = []
+
+    def run(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[Any]:
+        work(*args, **kwargs)
+        self.under_way.append(Deferred())
+        return self.under_way[-1]
+
+
+def test_while_the_disk_is_busy_lines_wait() -> None:
+    clock, written, disk = Clock(), list[list[str]](), SlowDisk()
+    log = AccessLog(lambda lines: written.append(list(lines)), "combined", clock, disk)
+    log.note(ENTRY)
+    clock.advance(FLUSH)
+    for _ in range(MOST_LINES + 5):
+        log.note(ENTRY)
+    clock.advance(FLUSH)
+    assert [len(lines) for lines in written] == [1]
+
+    disk.under_way[0].callback(None)
+    clock.advance(FLUSH)
+
+    assert [len(lines) for lines in written] == [1, MOST_LINES + 5]
+    assert clock.getDelayedCalls() == []
+
+
+def test_no_more_lines_wait_than_are_allowed() -> None:
+    clock, written, disk = Clock(), list[list[str]](), SlowDisk()
+    log = AccessLog(lambda lines: written.append(list(lines)), "combined", clock, disk)
+    log.note(ENTRY)
+    clock.advance(FLUSH)
+
+    for _ in range(MOST_WAITING):
+        log.note(ENTRY)
+
+    assert [len(lines) for lines in written] == [1, MOST_WAITING]
 
 
 @pytest.mark.parametrize("form", ["combined", "json"])
