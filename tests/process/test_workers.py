@@ -224,7 +224,9 @@ def test_of_many_connections_each_worker_gets_its_share(twistd: Start, clients: 
     for client in opened:
         client.settimeout(PATIENCE)
     holders = [holder(daemon, client) for client in opened]
-    assert min(holders.count(0), holders.count(1)) >= 8, holders
+    shares = sorted(holders.count(index) for index in (0, 1))
+    print(f"64 connections at once, 2 workers: {shares}")
+    assert shares[0] >= 8, holders
 
 
 def test_a_broken_store_ends_it_as_it_ends_one_process(tmp_path: Path) -> None:
