@@ -18,9 +18,11 @@ Rules that make it safe:
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -61,8 +63,20 @@ BLOCK = 256 * 1024
 #: little more than one segment, the rest would wait for a delayed ACK (40 ms).
 CORK_FROM = 4 * 1024 * 1024
 
-#: Linux's name for it, else the BSDs'.
-_CORK: int | None = getattr(socket, "TCP_CORK", getattr(socket, "TCP_NOPUSH", None))
+#: Linux's name for it, else FreeBSD's. Not macOS', where switching it off leaves
+#: the last segment to whatever is written next.
+_CORK: int | None = getattr(
+    socket, "TCP_CORK", None if sys.platform == "darwin" else getattr(socket, "TCP_NOPUSH", None)
+)
+
+#: sendfile(2); None where there is none, and connections get their bytes as TLS
+#: does. Called with four arguments by position, which means the same on Linux,
+#: FreeBSD and macOS. There the last two may take some bytes before they would
+#: block: Python then returns those, and raises only where there are none.
+SENDFILE: Callable[[int, int, int, int], int] | None = getattr(os, "sendfile", None)
+
+#: What sendfile says while a socket takes no more (FreeBSD: EBUSY, too).
+_LATER = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EBUSY})
 
 #: Asks whether bytes are in the page cache.
 resident = residency.best()
@@ -181,7 +195,7 @@ class FileServer(tcp.Server, Metered):
             self.write(head[sent:])
             return 0
         try:
-            from_file = os.sendfile(self.fileno(), fd, offset, min(count, TURN))
+            from_file = self._from_file(fd, offset, min(count, TURN))
         except OSError:
             return 0
         self.bytes_out += from_file
@@ -273,11 +287,9 @@ class FileServer(tcp.Server, Metered):
             return None
         sending.insist = False
         try:
-            sent = os.sendfile(self.fileno(), sending.fd, sending.offset, piece)
-        except BlockingIOError:
-            return None
-        except OSError:
-            return main.CONNECTION_LOST
+            sent = self._from_file(sending.fd, sending.offset, piece)
+        except OSError as error:
+            return None if error.errno in _LATER else main.CONNECTION_LOST
         if sent == 0:
             self._over()
             sending.done.errback(Failure(Shrunk(sending.offset)))
@@ -288,6 +300,11 @@ class FileServer(tcp.Server, Metered):
         if sending.left == 0:
             self._sent(sending)
         return None
+
+    def _from_file(self, fd: int, offset: int, count: int) -> int:
+        if SENDFILE is None:  # nobody asks then: see can_send_files
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        return SENDFILE(self.fileno(), fd, offset, count)
 
     def _sent(self, sending: _Sending) -> None:
         self._over()
@@ -399,7 +416,7 @@ async def _send_span(request: Request, lane: Lane, source: Source, span: Span, p
 
 def can_send_files(transport: Any) -> bool:
     """Whether a connection can send from a file: plain TCP, on a port of ours."""
-    return type(transport) is FileServer and not transport.TLS
+    return SENDFILE is not None and type(transport) is FileServer and not transport.TLS
 
 
 async def send_from_file(
