@@ -20,11 +20,11 @@ from twisted.logger import Logger
 
 from dtfc.daemon.cannot_start import CannotStart
 from dtfc.daemon.control import Message
-from dtfc.daemon.place import FIRST_SOCKET, Ended, Place, Spawn
+from dtfc.daemon.place import FIRST_SOCKET, Ended, Place, Spawn, of_each
 from dtfc.daemon.tls import Keys
 from dtfc.settings import Settings
 from dtfc.settings.plain import to_plain
-from dtfc.web.families import Family, Kind, Sums
+from dtfc.web.families import Family, Sums
 
 PING_PERIOD = 2.0
 """Seconds between two questions to each worker whether it lives."""
@@ -350,36 +350,7 @@ class Crew(Service):
     def families(self) -> list[Family]:
         """Return what all workers together have counted, and what is told of each."""
         together = self._sums.with_living(place.families for place in self._places)
-        return [*together, *self._of_each()]
-
-    def _of_each(self) -> list[Family]:
-        told: list[tuple[str, str, Kind, Callable[[Place], float]]] = [
-            ("up", "Whether this worker serves.", "gauge", lambda place: place.ready),
-            ("starts", "Workers started in this place.", "counter", lambda place: place.starts),
-            ("requests", "Answers of this worker.", "counter", lambda place: place.answered),
-            (
-                "connections",
-                "Connections of this worker now.",
-                "gauge",
-                lambda place: place.connections,
-            ),
-            (
-                "loop_stall_seconds_max",
-                "The longest stall of this worker's loop.",
-                "gauge",
-                lambda place: place.longest_stall,
-            ),
-        ]
-        return [
-            Family(
-                f"dtfc_worker_{name}",
-                text,
-                kind,
-                "same",
-                {(("worker", str(place.index)),): float(of(place)) for place in self._places},
-            )
-            for name, text, kind, of in told
-        ]
+        return [*together, *of_each(self._places)]
 
     def _look_whether_left(self) -> None:
         left = self._left

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from dtfc.daemon.comeback import Comeback
 from dtfc.daemon.control import Inbox, Message, pack
-from dtfc.web.families import REQUESTS, STALL_MAX, Family, from_plain
+from dtfc.web.families import REQUESTS, STALL_MAX, Family, Kind, from_plain
 
 #: Descriptors of a worker: what it hears, and what it tells. The reader keeps
 #: standard error for last words.
@@ -246,6 +246,37 @@ def _how(reason: Failure) -> str:
     if number is not None:
         return f"killed by {signal.Signals(number).name}"
     return f"exit code {getattr(reason.value, 'exitCode', None)}"
+
+
+def of_each(places: Sequence[Place]) -> list[Family]:
+    """Return what is told of each place by itself."""
+    told: list[tuple[str, str, Kind, Callable[[Place], float]]] = [
+        ("up", "Whether this worker serves.", "gauge", lambda place: place.ready),
+        ("starts", "Workers started in this place.", "counter", lambda place: place.starts),
+        ("requests", "Answers of this worker.", "counter", lambda place: place.answered),
+        (
+            "connections",
+            "Connections of this worker now.",
+            "gauge",
+            lambda place: place.connections,
+        ),
+        (
+            "loop_stall_seconds_max",
+            "The longest stall of this worker's loop.",
+            "gauge",
+            lambda place: place.longest_stall,
+        ),
+    ]
+    return [
+        Family(
+            f"dtfc_worker_{name}",
+            text,
+            kind,
+            "same",
+            {(("worker", str(place.index)),): float(of(place)) for place in places},
+        )
+        for name, text, kind, of in told
+    ]
 
 
 _RUN = (

@@ -38,6 +38,9 @@ ACCEPTS = 1
 ASK_LIMIT = 5.0
 """Seconds that the parent gets to tell what all workers have counted."""
 
+LAST_WORD = 5.0
+"""Seconds that the parent gets to take what a worker that ends has said."""
+
 _SWITCH_INTERVAL = 0.0005
 
 IGNORED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
@@ -121,6 +124,10 @@ class Worker(Connection):
         self._contexts: list[CurrentContext | None] = []
         self._draining: Deferred[None] | None = None
         self._stopped = False
+        self._ended = False
+        self._last: Any = None
+        self._clogged = False
+        self._lost = 0
         self._present = (1, 1)
         self._numbers = itertools.count(1)
         self._asking: dict[int, Deferred[Sequence[Family]]] = {}
@@ -130,13 +137,42 @@ class Worker(Connection):
     def connectionMade(self) -> None:  # noqa: N802 - Twisted's name
         """Take note that the parent can hear."""
         self.connected_to_parent = True
+        self.transport.registerProducer(self, True)
 
     def connectionLost(self, reason: Any = None) -> None:  # noqa: ARG002, N802 - Twisted's
-        """Drain and end: the parent is gone."""
+        """Drain and end: the parent is gone, or has heard the last."""
         self.connected_to_parent = False
-        if not self._stopped:
+        if self._ended:
+            self._stop_loop()
+        elif not self._stopped:
             self._log.error("the parent is gone: this worker drains")
             self._drain()
+
+    # What a producer of lines does when the parent does not keep up.
+
+    def pauseProducing(self) -> None:  # noqa: N802 - Twisted's name
+        """Count lines instead of sending them: memory is not for them."""
+        self._clogged = True
+
+    def resumeProducing(self) -> None:  # noqa: N802 - Twisted's name
+        """Send lines again."""
+        self._clogged = False
+        lost, self._lost = self._lost, 0
+        if lost:
+            self._log.warn(
+                "{lost} lines of the access log were lost: without --log all go through "
+                "the parent, which did not keep up",
+                lost=lost,
+            )
+
+    def stopProducing(self) -> None:  # noqa: N802 - Twisted's name
+        """Do nothing: the end of the channel is told otherwise."""
+
+    def _send_lines(self, lines: Sequence[str]) -> None:
+        if self._clogged:
+            self._lost += len(lines)
+        else:
+            self.tell("lines", lines=list(lines))
 
     def tell(self, kind: str, **facts: Any) -> None:
         """Send the parent a message, if it is there."""
@@ -199,7 +235,7 @@ class Worker(Connection):
         if settings.log is not None:
             self.file = ReopenableFile(settings.log, fd)
             return self.file.lines
-        return lambda lines: self.tell("lines", lines=list(lines))
+        return self._send_lines
 
     def _cannot(self, error: Exception) -> None:
         self.tell("cannot", why=str(error))
@@ -296,12 +332,18 @@ class Worker(Connection):
         except Exception:  # noqa: BLE001 - it ends, whatever goes wrong on the way
             self._log.failure("stopping failed")
             self.code = 1
+        self._ended = True
         if self.connected_to_parent:
-            # What was said goes out before the loop ends.
+            # What was said goes out first; see connectionLost.
+            self.transport.unregisterProducer()
             self.transport.loseConnection()
-        self._reactor.callLater(0, self._stop_loop)
+            self._last = self._reactor.callLater(LAST_WORD, self._stop_loop)
+        else:
+            self._reactor.callLater(0, self._stop_loop)
 
     def _stop_loop(self) -> None:
+        if self._last is not None and self._last.active():
+            self._last.cancel()
         try:
             self._reactor.stop()
         except ReactorNotRunning:

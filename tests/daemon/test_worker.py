@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from dtfc.daemon.control import pack
-from dtfc.daemon.worker import ACCEPTS, ASK_LIMIT, Worker, take_turns
+from dtfc.daemon.worker import ACCEPTS, ASK_LIMIT, LAST_WORD, Worker, take_turns
 from dtfc.errors import BrokenStore, Busy
 from dtfc.settings import Settings, load
 from dtfc.settings.plain import to_plain
@@ -135,6 +135,13 @@ class Scene:
 
     def loseConnection(self) -> None:  # noqa: N802 - Twisted's name
         self.events.append("channel closed")
+        self.loop.callLater(0, self.worker.connectionLost)
+
+    def registerProducer(self, producer: object, _streaming: bool) -> None:  # noqa: FBT001, N802 - Twisted's
+        self.producer = producer
+
+    def unregisterProducer(self) -> None:  # noqa: N802 - Twisted's name
+        self.producer = None
 
     # What the parent does.
 
@@ -223,6 +230,28 @@ def test_access_lines_go_to_the_parent_without_a_log() -> None:
     scene = Scene().start()
     scene.access[0](["one", "two"])
     assert scene.said[-1] == {"kind": "lines", "lines": ["one", "two"]}
+
+
+def test_a_parent_that_does_not_keep_up_costs_lines_not_memory(log_lines: list[str]) -> None:
+    scene = Scene().start()
+    scene.worker.pauseProducing()
+    scene.access[0](["one", "two"])
+    scene.access[0](["three"])
+    assert scene.said[-1] == {"kind": "ready"}
+    scene.worker.resumeProducing()
+    assert log_lines[-1].startswith("3 lines of the access log were lost")
+    scene.access[0](["four"])
+    assert scene.said[-1] == {"kind": "lines", "lines": ["four"]}
+
+
+def test_a_parent_that_does_not_listen_is_not_waited_for_at_the_end() -> None:
+    scene = Scene().start()
+    scene.loseConnection = lambda: None  # type: ignore[method-assign]  # it never gets through
+    scene.tell("cut")
+    scene.loop.advance(LAST_WORD - 1)
+    assert scene.loop.stops == 0
+    scene.loop.advance(1)
+    assert scene.loop.stops == 1
 
 
 def test_draining_closes_the_ports_and_ends_when_all_is_done() -> None:
