@@ -6,6 +6,7 @@ Everything that the process around it does to a node goes through
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,7 @@ class Node(MultiService):
             seconds=settings.peerlist_poll,
             changed=self._peers_changed,
         )
-        self._stalls = StallDetector(reactor)
+        self._stalls = StallDetector(reactor, time.monotonic)
         self._expiry = LoopingCall(self._expire)
         self._expiry.clock = reactor
         self._access_log = AccessLog(access_log, settings.log_format, reactor, self._disk)
@@ -106,6 +107,7 @@ class Node(MultiService):
             bounds_of(settings),
             access_log=self._access_log.note,
             disk=self._disk,
+            ticks=time.monotonic,
         )
         self.site.trusted_proxies = settings.trusted_proxies
         self._stopping = False

@@ -105,7 +105,7 @@ class Channel(http.HTTPChannel):
             set_nodelay(True)
         self._networkProducer = self.transport
         self.transport.registerProducer(self, True)
-        self._since = self._out_since = self.site.clock.seconds()
+        self._since = self._out_since = self.site.ticks()
         self.address = host_of(self.transport.getPeer())
         if not self.site.welcome(self):
             self._parked = True
@@ -114,7 +114,7 @@ class Channel(http.HTTPChannel):
     def unpark(self) -> None:
         """Begin to read, now that there is room."""
         self._parked = False
-        self._since = self._out_since = self.site.clock.seconds()
+        self._since = self._out_since = self.site.ticks()
         self.transport.resumeProducing()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802 -- Twisted's name
@@ -126,7 +126,7 @@ class Channel(http.HTTPChannel):
     def readConnectionLost(self) -> None:  # noqa: N802 -- Twisted's name
         """The client sends no more; what it asked for in full is still answered."""
         self._reading = False
-        self._half_closed = self.site.clock.seconds()
+        self._half_closed = self.site.ticks()
         if self._phase is Phase.ANSWER:
             return
         if self._phase is Phase.BODY:
@@ -152,7 +152,7 @@ class Channel(http.HTTPChannel):
             if not self._reader.started:
                 if self.answers_at_once(data):
                     return
-                self._since = self.site.clock.seconds()
+                self._since = self.site.ticks()
             self._reader.feed(data)
             self._advance()
         elif self._phase is Phase.BODY:
@@ -323,7 +323,7 @@ class Channel(http.HTTPChannel):
     def requestDone(self, request: Request) -> None:  # noqa: N802 -- Twisted's name
         """Go on to the next request, or close."""
         self.requests.remove(request)
-        self._since = self.site.clock.seconds()
+        self._since = self.site.ticks()
         if not self.persistent or self.body is None or not self._body_can_be_drained():
             self._linger()
         elif self.body.complete:
@@ -348,7 +348,7 @@ class Channel(http.HTTPChannel):
 
     def _linger(self) -> None:
         self._phase = Phase.LINGER
-        self._since = self.site.clock.seconds()
+        self._since = self.site.ticks()
         self._ahead.clear()
         if self.body is not None and not self.body.complete:
             self.body.discard()
@@ -379,7 +379,7 @@ class Channel(http.HTTPChannel):
     # -- deadlines ----------------------------------------------------------
 
     def _restart_window(self) -> None:
-        self._window_start = self.site.clock.seconds()
+        self._window_start = self.site.ticks()
         self._window_bytes = 0
 
     def check(self, now: float) -> None:

@@ -87,12 +87,12 @@ class ExpressChannel(Channel):
         return True
 
     def _answered(self, hit: Hit, sent: int, now: float) -> None:
-        self._since = self.site.clock.seconds()
+        self._since = self.site.ticks()
         self.site.log_hit(self, hit, sent, now)
 
     async def _send_hot(self, hit: Hit, span: Span, sent: int) -> None:
         """Send the rest of a part of a hot blob, then go on to the next request."""
-        began = self.site.clock.seconds()
+        began = self.site.ticks()
         source = FileSource(hit.blob.watched.fd, hit.blob.length)
         lane = Lane(self.site.disk)
         rest = Span(span.start + sent, span.length - sent)
@@ -105,9 +105,8 @@ class ExpressChannel(Channel):
             else:
                 # Behind the read that is still under way.
                 lane.run(_nothing).addBoth(lambda _none: hit.blob.release())
-            now = self.site.clock.seconds()
-            self.site.log_hit(self, hit, sent, now, now - began)
-        self._since = now
+            self._since = self.site.ticks()
+            self.site.log_hit(self, hit, sent, self.site.clock.seconds(), self._since - began)
         self._next_request()
 
     def _hot_failed(self, failure: Failure) -> None:

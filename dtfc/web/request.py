@@ -65,7 +65,7 @@ class Request(server.Request):
 
     def process(self) -> None:
         """Route the request."""
-        self.started = self.site.clock.seconds()
+        self.started = self.site.ticks()
         self._set_standard_fields()
         self.prepath = []
         if self.path == b"*":

@@ -68,6 +68,8 @@ class Site(server.Site):
         bounds: of a client and of all together.
         access_log: takes what is to be said of each request.
         disk: where blocking work runs.
+        ticks: seconds that no change of the time of day moves, for deadlines;
+            None for the clock's.
     """
 
     noisy = False
@@ -81,11 +83,13 @@ class Site(server.Site):
         *,
         access_log: Callable[[Entry], object],
         disk: Disk,
+        ticks: Callable[[], float] | None = None,
     ) -> None:
         server.Site.__init__(
             self, resource, requestFactory=Request, parsePOSTFormSubmission=False, reactor=clock
         )
         self.clock = clock
+        self.ticks = ticks or clock.seconds
         self.limits = limits
         self.bounds = bounds
         self.channels: set[Channel] = set()
@@ -189,7 +193,7 @@ class Site(server.Site):
         """Do nothing: connections outlive their ports while a node drains; see :meth:`abort`."""
 
     def _check_all(self) -> None:
-        now = self.clock.seconds()
+        now = self.ticks()
         for channel in list(self.channels):
             try:
                 channel.check(now)
@@ -244,7 +248,8 @@ class Site(server.Site):
             tally.requests[request.method.decode("ascii"), request.code] += 1
             tally.sent += request.sentLength
             tally.received += request.body.received
-            self._access_log(entry_of(request, self.clock.seconds()))
+            took = self.ticks() - request.started
+            self._access_log(entry_of(request, self.clock.seconds(), took))
 
     def log_hit(
         self, channel: Channel, hit: Hit, sent: int, now: float, seconds: float = 0.0
@@ -272,8 +277,8 @@ class Site(server.Site):
         )
 
 
-def entry_of(request: Request, now: float) -> Entry:
-    """Return what the access log says of a request."""
+def entry_of(request: Request, now: float, took: float) -> Entry:
+    """Return what the access log says of a request that ended now, and took so many seconds."""
     return Entry(
         at=now,
         address=client_of(caller_of(request), request.site.trusted_proxies) or "unix",
@@ -281,7 +286,7 @@ def entry_of(request: Request, now: float) -> Entry:
         f"{request.clientproto.decode('ascii')}",
         status=request.code,
         sent=request.sentLength,
-        seconds=now - request.started,
+        seconds=took,
         referrer=(request.field("referer") or ["-"])[-1],
         agent=(request.field("user-agent") or ["-"])[-1],
     )

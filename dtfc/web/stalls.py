@@ -7,6 +7,7 @@ the period, is at least how long the loop did not look at any socket.
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -24,22 +25,24 @@ class StallDetector:
 
     Args:
         clock: the reactor.
+        ticks: seconds that no change of the time of day moves; None for the clock's.
     """
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, ticks: Callable[[], float] | None = None) -> None:
         self.longest = 0.0
         """The longest stall since the start, in seconds."""
         self.total = 0.0
         """All stalls together, in seconds."""
         self._clock = clock
+        self._ticks = ticks or clock.seconds
         self._last = 0.0
         self._call: IDelayedCall | None = None
 
     def start(self) -> None:
         """Begin to watch."""
-        self._last = self._clock.seconds()
+        self._last = self._ticks()
         self._call = self._clock.callLater(PERIOD, self._look)
 
     def stop(self) -> None:
@@ -49,7 +52,7 @@ class StallDetector:
         self._call = None
 
     def _look(self) -> None:
-        now = self._clock.seconds()
+        now = self._ticks()
         stall = now - self._last - PERIOD
         self._last = now
         if stall > 0:

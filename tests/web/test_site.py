@@ -487,3 +487,16 @@ class TestDraining:
         wire.lose()
 
         assert (wire.statuses, drained) == ([200], [True])
+
+
+def test_a_change_of_the_time_of_day_ends_no_connection(new_wire: NewWire) -> None:
+    wire = new_wire(ok, idle=60)
+    wire.site.ticks = lambda: 5.0
+    wire.send(GET)
+
+    wire.clock.advance(1_000_000)
+    wire.send(GET)
+
+    assert wire.statuses == [200, 200]
+    assert not wire.transport.half_closed
+    assert not wire.transport.disconnecting

@@ -37,3 +37,13 @@ def test_stopping_leaves_no_timer() -> None:
     detector.stop()
 
     assert clock.getDelayedCalls() == []
+
+
+def test_a_change_of_the_time_of_day_is_no_stall() -> None:
+    clock = Clock()
+    detector = StallDetector(clock, lambda: 1.0)
+    detector.start()
+    clock.advance(3600)
+
+    assert detector.longest == 0
+    detector.stop()
