@@ -1,14 +1,14 @@
 """When a worker that has died is replaced.
 
-Rules of this file: pure; it is told how long the worker lived, and says how
-long to wait. One that served for a while is replaced at once. One that dies
+Rules of this file: pure; it is told how long the worker served, and says how
+long to wait. One that did so for a while is replaced at once. One that dies
 again and again would otherwise keep the machine busy with starting.
 """
 
 from __future__ import annotations
 
 QUICK = 10.0
-"""Seconds: who has lived less than this has died quickly."""
+"""Seconds: who has served for less than this has died quickly."""
 
 FIRST_PAUSE = 0.5
 """Seconds after the second quick death in a row ..."""
@@ -24,13 +24,13 @@ class Comeback:
         self.quick = 0
         """Quick deaths in a row."""
 
-    def after(self, lived: float) -> float:
+    def after(self, served: float) -> float:
         """Return how many seconds to wait before the next one is started.
 
         Args:
-            lived: seconds since the one that died was started.
+            served: seconds for which the one that died had served; 0 if it never did.
         """
-        if lived >= QUICK:
+        if served >= QUICK:
             self.quick = 0
             return 0.0
         self.quick += 1

@@ -35,7 +35,7 @@ class Ended:
 
     Args:
         pid: its process.
-        lived: seconds from its start.
+        lived: seconds for which it served.
         served: whether it was ever ready.
         clean: whether it ended by itself, with 0.
         how: in words.
@@ -98,7 +98,7 @@ class Place(ProcessProtocol):
         self.ready = False
         self.off_ports = False
         self.served = False
-        self.began = self.heard = 0.0
+        self.began = self.served_from = self.heard = 0.0
         self.ponged = 0
         self.connections = self.peers = 0
         self.longest_stall = 0.0
@@ -170,7 +170,7 @@ class Place(ProcessProtocol):
             how = f"{how} ({words.splitlines()[-1]})"
         end = Ended(
             pid=self.pid,
-            lived=self._reactor.seconds() - self.began,
+            lived=self._reactor.seconds() - self.served_from if self.served else 0.0,
             served=self.served,
             clean=clean and not self._killed_for,
             how=f"{self._killed_for}, and was killed" if self._killed_for else how,
@@ -205,6 +205,7 @@ class Place(ProcessProtocol):
         kind = message["kind"]
         if kind == "ready":
             self.ready = self.served = True
+            self.served_from = self.heard
             self._crew.serves(self)
         elif kind == "cannot":
             self._problem = str(message["why"])

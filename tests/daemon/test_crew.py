@@ -272,6 +272,16 @@ def test_quick_deaths_are_followed_by_pauses(log_lines: list[str]) -> None:
     scene.end()
 
 
+def test_one_that_takes_long_to_start_and_dies_has_died_quickly(log_lines: list[str]) -> None:
+    scene = Scene().serving()
+    scene.processes[1].ends(code=1)
+    scene.loop.advance(20)
+    scene.processes[2].says("ready")
+    scene.processes[2].ends(code=1)
+    assert "a new one is started in 0.5 s" in log_lines[-1]
+    scene.end()
+
+
 def test_a_system_that_starts_no_process_is_asked_again(log_lines: list[str]) -> None:
     scene = Scene().serving()
     scene.unable = 2

@@ -29,6 +29,7 @@ from tests.support.crew import (
     settled,
     workers,
 )
+from tests.support.live import free_port
 from tests.support.programs import require_program
 from tests.support.twistd import (
     CHECKOUT,
@@ -400,7 +401,8 @@ def test_nobodys_workers_with_a_key_of_roots(passable: Path) -> None:
     make_certificate(folder)
     output = passable / "twistd.log"
     nobody = pwd.getpwnam("nobody")
-    where = f"ssl:8443:interface=127.0.0.1:privateKey={folder}/key.pem:certKey={folder}/cert.pem"
+    port = free_port()
+    where = f"ssl:{port}:interface=127.0.0.1:privateKey={folder}/key.pem:certKey={folder}/cert.pem"
     arguments = command(
         ["--pidfile", str(passable / "pid"), "--logfile", str(output)],
         [
@@ -414,7 +416,7 @@ def test_nobodys_workers_with_a_key_of_roots(passable: Path) -> None:
     trusting.check_hostname = False
 
     def answers() -> int:
-        client = http.client.HTTPSConnection("127.0.0.1", 8443, timeout=9, context=trusting)
+        client = http.client.HTTPSConnection("127.0.0.1", port, timeout=9, context=trusting)
         try:
             client.request("PUT", "/x", b"y")
             return client.getresponse().status
