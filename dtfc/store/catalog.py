@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from dtfc.digest import Digest
 from dtfc.errors import Draining, StoreFailure
-from dtfc.store import schema
+from dtfc.store import durable, schema
 from dtfc.store.facts import BlobInfo
 from dtfc.store.listing import (
     NameRow,
@@ -175,9 +175,13 @@ class Catalog:
         Args:
             spoiled: the file is damaged: whoever opens it next sets it aside.
         """
+        new = not os.path.exists(self._wanted)
         try:
             with open(self._wanted, "ab") as file:
                 file.write(b"damaged\n" if spoiled else b"")
+            if new:
+                # Else it is lost, should the store be closed and the power fail.
+                durable.sync_folder(self._folder)
         except OSError:
             self._missed = True
 
@@ -331,6 +335,7 @@ class Catalog:
             with open(self._wanted, "ab"):
                 pass
             os.replace(self._wanted, self._running)
+            durable.sync_folder(self._folder)
         self._missed = False
         folders = stale = 0
         for digest in tree.folders():

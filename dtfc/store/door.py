@@ -165,8 +165,10 @@ class Door:
             if tombstone:
                 with self._volume.failing("lift a tombstone"):
                     os.unlink(notes.TOMBSTONE, dir_fd=folder)
-                self._folders.sync_leaf(digest, folder)
+            # It is seen from here on, so the catalog must say so, whatever comes.
             self._catalog.record(info)
+            if tombstone:
+                self._folders.sync_leaf(digest, folder)
         return Stored(info, new=new)
 
     def _tombstone(self, folder: int, digest: Digest, *, deliberate: bool) -> bool:
@@ -469,9 +471,13 @@ def remove_file(folder: int, name: str) -> None:
         os.unlink(name, dir_fd=folder)
     except FileNotFoundError:
         pass
-    except OSError:
-        if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-            raise
+    except OSError as error:
+        try:
+            kept = stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+        except FileNotFoundError:
+            kept = True
+        if not kept:
+            raise error from None
 
 
 def _same(one: int, other: int, length: int) -> bool:

@@ -209,7 +209,8 @@ class Folders:
             if digest in self._durable_leaves:
                 return
             known = self._durable_shards.intersection(paths)
-        fd = os.dup(self._base)
+        with self._volume.failing("open its folder"):
+            fd = os.dup(self._base)
         try:
             for name, parent, path in zip(levels, paths, paths[1:], strict=True):
                 if path not in known:
