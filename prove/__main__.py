@@ -1,0 +1,47 @@
+"""``python -m prove``: every long proof, then a table of what was found.
+
+--only NAME,…   only these: powercut, failures, syscalls, load, full
+--share F       this part of each (default 1)
+--seed N        the same again
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+import time
+from collections.abc import Callable
+
+from prove import failures, powercut
+from prove.figures import Row, table
+
+#: Each proof takes a seed and the share of it that is wanted.
+PROOFS: dict[str, Callable[[int, float], list[Row]]] = {
+    "powercut": powercut.prove,
+    "failures": failures.prove,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the proofs; return 1 if a promise was broken."""
+    parser = argparse.ArgumentParser(prog="python -m prove", description=__doc__)
+    parser.add_argument("--only", default=",".join(PROOFS))
+    parser.add_argument("--share", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 32))
+    options = parser.parse_args(arguments)
+    rows: list[Row] = []
+    for name in options.only.split(","):
+        begun = time.monotonic()
+        print(f"{name}, seed {options.seed} ...", flush=True)
+        rows += PROOFS[name](options.seed, options.share)
+        print(f"{name} took {time.monotonic() - begun:.0f} s", flush=True)
+    for row in rows:
+        for example in row.examples:
+            print(f"BROKEN: {row.name}: {example}")
+    print(table(rows))
+    return 1 if any(row.violations for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

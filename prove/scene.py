@@ -1,0 +1,219 @@
+"""A store in a folder of its own, whose every change and promise is noted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from random import Random
+
+from dtfc.digest import Digest
+from dtfc.errors import DtfcError
+from dtfc.store.blobs import Store, open_store
+from dtfc.store.facts import Stored
+from dtfc.store.together import Small, Together
+from prove.ledger import Ledger, State
+from prove.record import Recorder
+
+#: Bytes of a log of small blobs: small, so that it turns over often.
+LOG = 48 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a store is opened.
+
+    Args:
+        fan_out: 2 or 64.
+        anonymous: whether to use ``O_TMPFILE``.
+        elsewhere: whether temporary files lie outside of the store.
+    """
+
+    fan_out: int = 2
+    anonymous: bool = True
+    elsewhere: bool = False
+
+    def open(self, root: str) -> Store:
+        """Open the store below a folder."""
+        return open_store(
+            f"{root}/store",
+            temp=f"{root}/elsewhere" if self.elsewhere else None,
+            fan_out=self.fan_out,
+            reserve=0,
+            anonymous_files=self.anonymous,
+        )
+
+
+class Scene:
+    """What a workload plays on.
+
+    Args:
+        root: an empty folder.
+        form: of the store.
+        recorder: notes the steps; installed by the caller.
+        chance: what the workload may ask.
+    """
+
+    def __init__(self, root: str, form: Form, recorder: Recorder, chance: Random) -> None:
+        self.root = root
+        self.form = form
+        self.recorder = recorder
+        self.chance = chance
+        self.ledger = Ledger()
+        self._store: Store | None = None
+        self._together: Together | None = None
+
+    @property
+    def store(self) -> Store:
+        """The store, opened if it is not."""
+        if self._store is None:
+            self._store = self.form.open(self.root)
+            self.recorder.catalog_changed()
+        return self._store
+
+    @property
+    def together(self) -> Together:
+        """Where small blobs go, opened if it is not."""
+        if self._together is None:
+            store = self.store
+            self._together = Together(
+                store.layout,
+                store._volume,  # noqa: SLF001 - the writer asks the store, with larger logs
+                store._folders,  # noqa: SLF001 - the same
+                store.catalog,
+                store.settle,
+                size=LOG,
+            )
+        return self._together
+
+    def open(self) -> Store:
+        """Open the store, if it is not."""
+        return self.store
+
+    def begin_groups(self) -> Together:
+        """Make the logs of small blobs, if there are none."""
+        return self.together
+
+    def close(self) -> None:
+        """Close everything in order."""
+        if self._together is not None:
+            self._together.close()
+            self._together = None
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+        self.recorder.catalog_changed()
+
+    def kill(self) -> None:
+        """End the process, as far as the disk is concerned."""
+        if self._together is not None:
+            self._together._join()  # noqa: SLF001 - a thread of this process would go on
+        self.recorder.kill()
+        for forgotten in (self._together, self._store):
+            _forget(forgotten)
+        self._together = self._store = None
+        self.recorder.catalog_changed()
+
+    @contextmanager
+    def deed(self, digest: Digest, result: State | None, name: str | None) -> Iterator[None]:
+        """Do something to a blob, which is acknowledged at the end."""
+        deed = self.ledger.begin(digest, result, name, self.recorder.at)
+        yield
+        deed.done = self.recorder.at
+
+    def put(self, body: bytes, name: str | None = None, *, announced: bool = True) -> Digest:
+        """Store a blob, as a PUT does."""
+        digest = self.ledger.body(body)
+        store = self.store
+        with self.deed(digest, "here", name):
+            intake = store.intake(len(body) if announced else None)
+            half = len(body) // 2
+            for block in (body[:half], body[half:]):
+                intake.write([block])
+            intake.commit(name)
+        return digest
+
+    def small(self, *blobs: tuple[bytes, str | None]) -> None:
+        """Store a group of small blobs, as the writer does; what it refuses goes to the door."""
+        together = self.together
+        at = self.recorder.at
+        deeds = [
+            self.ledger.begin(self.ledger.body(body), "here", name, at) for body, name in blobs
+        ]
+        results = together.put([Small(body, name) for body, name in blobs])
+        for deed, result, (body, name) in zip(deeds, results, blobs, strict=True):
+            if result is None:
+                intake = self.store.intake(len(body))
+                intake.write([body])
+                intake.commit(name)
+            elif not isinstance(result, Stored):
+                raise result
+            deed.done = self.recorder.at
+
+    def name(self, digest: Digest, name: str) -> None:
+        """Give a blob a further name."""
+        with self.deed(digest, None, name):
+            self.store.add_name(digest, name)
+
+    def delete(self, digest: Digest) -> None:
+        """Delete a blob."""
+        with self.deed(digest, "deleted", None):
+            self.store.delete(digest)
+
+    def load(
+        self, body: bytes, name: str | None = None, *, upto: int | None = None, fresh: bool = False
+    ) -> Digest:
+        """Load a blob as from a peer, or only a part of it; go on with what is there.
+
+        Args:
+            body: all of it.
+            name: that the peer gives.
+            upto: bytes after which the load is left alone.
+            fresh: whether to throw away first what is there.
+        """
+        digest = self.ledger.body(body)
+        store = self.store
+        partial = store.partial(digest)
+        try:
+            partial.absorb()
+            if fresh:
+                partial.restart()
+            partial.reserve(len(body))
+            end = len(body) if upto is None else upto
+            while partial.length < end:
+                at = partial.length
+                partial.write([body[at : min(end, at + 5000)]])
+            if upto is None:
+                deed = self.ledger.begin(digest, "here", name, self.recorder.at)
+                try:
+                    partial.commit(name)
+                except DtfcError:
+                    # Deleted meanwhile: nothing was promised.
+                    self.ledger.deeds.remove(deed)
+                    partial.discard()
+                else:
+                    deed.done = self.recorder.at
+        finally:
+            partial.close()
+        return digest
+
+    def body(self, size: int) -> bytes:
+        """Make up a blob."""
+        return self.chance.randbytes(size)
+
+
+def _forget(owner: object) -> None:
+    """Let an object go whose descriptors were closed under it."""
+    for name in ("catalog",):
+        catalog = getattr(owner, name, None)
+        if catalog is not None:
+            with suppress(Exception):
+                catalog.close()
+
+
+def elsewhere(root: str) -> str:
+    """Return where temporary files lie if not in the store, and make it."""
+    path = f"{root}/elsewhere"
+    os.makedirs(path, exist_ok=True)
+    return path
