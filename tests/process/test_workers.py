@@ -359,6 +359,25 @@ def make_certificate(folder: Path) -> None:
     os.chmod(folder / "key.pem", 0o600)
 
 
+def test_a_certificate_read_again_reaches_every_worker(twistd: Start, tmp_path: Path) -> None:
+    make_certificate(tmp_path)
+    where = f"ssl:0:interface=127.0.0.1:privateKey={tmp_path}/key.pem:certKey={tmp_path}/cert.pem"
+    daemon = twistd("--workers", "2", "--listen", where).ready()
+    address = ("127.0.0.1", daemon.ports()[0])
+    old = (tmp_path / "cert.pem").read_text()
+    assert {ssl.get_server_certificate(address) for _ in range(8)} == {old}
+    make_certificate(tmp_path)
+    new = (tmp_path / "cert.pem").read_text()
+    daemon.send(signal.SIGHUP)
+    wait_for(
+        lambda: {ssl.get_server_certificate(address) for _ in range(8)} == {new},
+        "the new certificate",
+    )
+    os.kill(workers(daemon)[1], signal.SIGKILL)
+    settled(daemon, 3)
+    assert {ssl.get_server_certificate(address) for _ in range(8)} == {new}
+
+
 def may_run_python(user: str) -> bool:
     done = subprocess.run(
         [sys.executable, "-c", "import twisted"], user=user, check=False, capture_output=True
