@@ -1,6 +1,6 @@
 """``python -m prove``: every long proof, then a table of what was found.
 
---only NAME,…   only these: powercut, failures, syscalls, load, full
+--only NAME,…   only these: powercut, failures, killed, load, full
 --share F       this part of each (default 1)
 --seed N        the same again
 """
@@ -13,13 +13,16 @@ import sys
 import time
 from collections.abc import Callable
 
-from prove import failures, powercut
+from prove import failures, full, killed, load, powercut
 from prove.figures import Row, table
 
 #: Each proof takes a seed and the share of it that is wanted.
 PROOFS: dict[str, Callable[[int, float], list[Row]]] = {
     "powercut": powercut.prove,
     "failures": failures.prove,
+    "killed": killed.prove,
+    "load": load.prove,
+    "full": full.prove,
 }
 
 

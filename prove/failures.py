@@ -42,9 +42,9 @@ STATUS = {
 }
 
 _MOST = 500  # calls of one kind in one operation; more would be a loop
-_OLD = b"here before" * 300
-_NEW = b"to be stored" * 300
-_GONE = b"deleted before" * 50
+OLD = b"here before" * 300
+NEW = b"to be stored" * 300
+GONE = b"deleted before" * 50
 _BYSTANDER = b"has nothing to do with it"
 
 
@@ -79,14 +79,14 @@ class Stage:
         self.store = form.open(root)
         self._together: Together | None = None
         self.now = 0
-        for body, name in ((_OLD, "old"), (_GONE, "gone"), (_BYSTANDER, "bystander")):
+        for body, name in ((OLD, "old"), (GONE, "gone"), (_BYSTANDER, "bystander")):
             deed = self.begin(body, "here", name)
             put(self.store, body, name)
             self.acknowledge(deed)
-        deed = self.begin(_GONE, "deleted", None)
-        self.store.delete(Digest.of(_GONE))
+        deed = self.begin(GONE, "deleted", None)
+        self.store.delete(Digest.of(GONE))
         self.acknowledge(deed)
-        self.ledger.body(_NEW)
+        self.ledger.body(NEW)
 
     def begin(self, body: bytes, result: State | None, name: str | None) -> Deed:
         """Note that something begins."""
@@ -133,20 +133,20 @@ def put(store: Store, body: bytes, name: str | None) -> None:
 
 
 def _load(stage: Stage) -> None:
-    partial = stage.store.partial(Digest.of(_NEW))
+    partial = stage.store.partial(Digest.of(NEW))
     try:
         at = partial.absorb()
-        partial.reserve(len(_NEW))
-        partial.write([_NEW[at:]])
+        partial.reserve(len(NEW))
+        partial.write([NEW[at:]])
         partial.commit("loaded")
     finally:
         partial.close()
 
 
 def _small(stage: Stage) -> None:
-    (result,) = stage.together.put([Small(_NEW, "small")])
+    (result,) = stage.together.put([Small(NEW, "small")])
     if result is None:
-        put(stage.store, _NEW, "small")
+        put(stage.store, NEW, "small")
     elif not isinstance(result, Stored):
         raise result
 
@@ -156,19 +156,17 @@ def _delete(stage: Stage, body: bytes) -> None:
 
 
 OPERATIONS = (
-    Operation("new PUT", _NEW, "here", "never", lambda s: put(s.store, _NEW, "new"), "new"),
-    Operation("PUT without a name", _NEW, "here", "never", lambda s: put(s.store, _NEW, None)),
-    Operation("duplicate PUT", _OLD, "here", "here", lambda s: put(s.store, _OLD, "dup"), "dup"),
+    Operation("new PUT", NEW, "here", "never", lambda s: put(s.store, NEW, "new"), "new"),
+    Operation("PUT without a name", NEW, "here", "never", lambda s: put(s.store, NEW, None)),
+    Operation("duplicate PUT", OLD, "here", "here", lambda s: put(s.store, OLD, "dup"), "dup"),
+    Operation("PUT after DELETE", GONE, "here", "deleted", lambda s: put(s.store, GONE, "b"), "b"),
     Operation(
-        "PUT after DELETE", _GONE, "here", "deleted", lambda s: put(s.store, _GONE, "b"), "b"
+        "name", OLD, None, "here", lambda s: s.store.add_name(Digest.of(OLD), "more"), "more"
     ),
-    Operation(
-        "name", _OLD, None, "here", lambda s: s.store.add_name(Digest.of(_OLD), "more"), "more"
-    ),
-    Operation("DELETE", _OLD, "deleted", "here", lambda s: _delete(s, _OLD)),
-    Operation("DELETE of what is not here", _NEW, "deleted", "never", lambda s: _delete(s, _NEW)),
-    Operation("load", _NEW, "here", "never", _load, "loaded"),
-    Operation("small PUT", _NEW, "here", "never", _small, "small"),
+    Operation("DELETE", OLD, "deleted", "here", lambda s: _delete(s, OLD)),
+    Operation("DELETE of what is not here", NEW, "deleted", "never", lambda s: _delete(s, NEW)),
+    Operation("load", NEW, "here", "never", _load, "loaded"),
+    Operation("small PUT", NEW, "here", "never", _small, "small"),
 )
 
 
