@@ -22,9 +22,13 @@ from dtfc.access.decisions import Policy, Verb
 from dtfc.disk import DiskThreads
 from dtfc.errors import Draining
 from dtfc.http.heads import Limits
+from dtfc.integrity.reading import Mode
+from dtfc.integrity.scrubber import Pace
+from dtfc.integrity.upkeep import Upkeep
 from dtfc.peers.body import PeerLimits
 from dtfc.peers.client import open_peer_http
 from dtfc.peers.loader import Loader
+from dtfc.peers.pieces import Pieces
 from dtfc.peers.roster import Roster, RosterChange, RosterWatch
 from dtfc.peers.transfer import LoadLimits
 from dtfc.store.blobs import Store, open_store
@@ -45,6 +49,7 @@ from dtfc.web.transmit import FileServer, LocalServer
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IListeningPort
 
+    from dtfc.digest import Digest
     from dtfc.settings import Settings
     from dtfc.web.families import Family
 
@@ -113,6 +118,7 @@ class Node(MultiService):
         self._stopping = False
         self._store: Store | None = None
         self._loader: Loader | None = None
+        self._upkeep: Upkeep | None = None
         self._blobs: Blobs | None = None
         self._writer: Writer | None = None
         self._metrics: Metrics | None = None
@@ -144,26 +150,38 @@ class Node(MultiService):
         if store.temp_refused:
             self._log.warn("--temp is not used: {reason}", reason=store.temp_refused)
         self._peers_changed(self._roster.reload())
+        http = open_peer_http(self._reactor, peer_limits_of(settings))
         self._loader = Loader(
             store,
             self._disk,
             self._roster,
-            open_peer_http(self._reactor, peer_limits_of(settings)),
+            http,
             self._reactor,
             limits=load_limits_of(settings),
+        )
+        self._upkeep = Upkeep(
+            store,
+            self._disk,
+            Pieces(http, self._roster),
+            self._load,
+            self._reactor,
+            mode=Mode(settings.verify),
+            pace=pace_of(settings),
+            retry_every=settings.quarantine_retry,
         )
         self._writer = Writer(store, self._reactor)
         self._blobs = Blobs(
             store,
             self._disk,
             self._loader,
+            self._upkeep,
             self._gate,
             terms=terms_of(settings),
             hot=self._hot,
             small_puts=self._writer,
         )
         self._open_fast_lane()
-        self._metrics = Metrics(self.site, self._loader.counters, store, self._stalls)
+        self._metrics = Metrics(self.site, self._loader.counters, store, self._stalls, self._upkeep)
         status = Status(
             store,
             self._disk,
@@ -182,6 +200,7 @@ class Node(MultiService):
             self._expiry.start(EXPIRY_PERIOD)
         keep_collections_short()
         self._stalls.start()
+        self._upkeep.start(chores=self._chores)
         if store.needs_reindex and self._chores:
             self._log.info("the catalog is made anew from the tree")
             reindexing = self._disk.run(store.reindex, lambda: self._stopping)
@@ -203,6 +222,8 @@ class Node(MultiService):
         if self._expiry.running:
             self._expiry.stop()
         await (self._watch.stopService() or succeed(None))
+        if self._upkeep is not None:
+            await self._upkeep.stop()
         if self._loader is not None:
             await self._loader.stop()
         if self._writer is not None:
@@ -232,6 +253,10 @@ class Node(MultiService):
         self._open_fast_lane()
         if self._loader is not None:
             self._loader.set_limits(load_limits_of(settings), peer_limits_of(settings))
+        if self._upkeep is not None:
+            self._upkeep.checks.mode = Mode(settings.verify)
+            self._upkeep.scrubber.pace = pace_of(settings)
+            self._upkeep.retry_every = settings.quarantine_retry
         self.read_peers()
 
     def read_peers(self) -> None:
@@ -288,6 +313,17 @@ class Node(MultiService):
         """Say in one line how the node is."""
         connections, peers = self.numbers()
         return f"{connections} connections, {peers} peers"
+
+    def _load(self, digest: Digest) -> Deferred[object]:
+        """Bring a blob from the peers, whoever noticed that it is missing."""
+
+        async def bring() -> object:
+            if self._loader is None:
+                raise Draining
+            with self._loader.ensure(digest) as load:
+                return await load.finished()
+
+        return Deferred.fromCoroutine(bring())
 
     def _peers_changed(self, change: RosterChange) -> None:
         for wrong in (*change.bad, *change.errors):
@@ -364,6 +400,11 @@ def terms_of(settings: Settings) -> Terms:
         max_age=int(settings.max_age),
         max_ranges=settings.max_ranges,
     )
+
+
+def pace_of(settings: Settings) -> Pace:
+    """Return how fast the store is scrubbed."""
+    return Pace(rate=settings.scrub_rate, period=settings.scrub_period)
 
 
 def load_limits_of(settings: Settings) -> LoadLimits:

@@ -141,6 +141,20 @@ class Healing:
             raise Corrupt(digest, chunk) from error
         self._begin(damaged)
 
+    async def heal_later(self, reading: Reading, chunk: int | None) -> None:
+        """Begin to mend a blob that a peer asked for; the peer asks somebody else.
+
+        Args:
+            reading: of the damaged file.
+            chunk: which one is wrong.
+
+        Raises:
+            Corrupt: always.
+        """
+        mending = Deferred.fromCoroutine(self.mend(reading.digest))
+        mending.addErrback(lambda failure: self._log.failure("mending", failure))
+        raise Corrupt(reading.digest.hex, chunk)
+
     async def _find(self, reading: Reading, chunk: int | None) -> Damaged:
         """Return the file with what was fetched for it.
 

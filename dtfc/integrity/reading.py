@@ -21,6 +21,7 @@ chunk is verified every time.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections.abc import Callable
@@ -197,6 +198,12 @@ class Reading:
             and record.covers(offset, offset + count)
         )
 
+    def is_right(self, content: bytes | bytearray) -> bool:
+        """Whether these are all of the blob's bytes."""
+        if self._checks.mode is Mode.OFF:
+            return True
+        return hashlib.sha512(content).digest() == self.digest.raw
+
     def sendable(self, offset: int, count: int) -> int:
         """Return the file from which bytes of one chunk may leave now; -1 if from none yet.
 
@@ -211,7 +218,7 @@ class Reading:
         """
         overlay = self._overlay
         if overlay is not None and overlay.has(offset // CHUNK):
-            return overlay.fd
+            return overlay.fd if self._checks.resident(overlay.fd, offset, count) else -1
         mode = self._checks.mode
         if mode is not Mode.OFF:
             record = self._current()
@@ -220,6 +227,11 @@ class Reading:
             if not record.covers(offset, offset + count):
                 return -1
         return self.fd if self._checks.resident(self.fd, offset, count) else -1
+
+    def file_of(self, offset: int) -> int:
+        """Return the file in which the byte at ``offset`` is right, once it was prepared."""
+        overlay = self._overlay
+        return overlay.fd if overlay is not None and overlay.has(offset // CHUNK) else self.fd
 
     def _current(self) -> Record:
         """Return the record of the file's state as it is now."""
@@ -241,8 +253,11 @@ class Reading:
             StoreFailure: the file cannot be read.
         """
         index = offset // CHUNK
+        overlay = self._overlay
         try:
-            if self._checks.mode is Mode.OFF:
+            if overlay is not None and overlay.has(index):
+                read_chunk(overlay.fd, index, self.length)
+            elif self._checks.mode is Mode.OFF:
                 self._read(self.fd, index, self.length)
             else:
                 self._verify(index, offset, count)

@@ -26,7 +26,6 @@ import errno
 import mmap
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable
 
@@ -35,9 +34,6 @@ _STEP = 64 * 1024
 
 #: Seconds after a page was missing in which others may be on their way.
 WARY = 2.0
-
-#: Bytes after a chunk that the kernel is asked to read ahead.
-AHEAD = 4 * 1024 * 1024
 
 Resident = Callable[[int, int, int], bool]
 
@@ -145,31 +141,3 @@ def best(ticks: Callable[[], float] = time.monotonic) -> Resident:
         return there
 
     return resident
-
-
-_scratch = threading.local()
-
-
-def bring_in(fd: int, offset: int, count: int) -> None:
-    """Read a stretch into the page cache, and begin to read what follows (blocks).
-
-    Args:
-        fd: a regular file.
-        offset: the first byte.
-        count: how many bytes.
-    """
-    fadvise = getattr(os, "posix_fadvise", None)
-    if fadvise is not None:
-        # Else the reads below leave marks in the cache at which sendfile, on the
-        # loop, would ask the disk for more, and wait for its turn there.
-        fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
-        fadvise(fd, offset, count + AHEAD, os.POSIX_FADV_WILLNEED)
-    block = getattr(_scratch, "block", None)
-    if block is None:
-        block = _scratch.block = bytearray(_STEP * 4)
-    end = offset + count
-    while offset < end:
-        got = os.preadv(fd, [memoryview(block)[: end - offset]], offset)
-        if not got:
-            return
-        offset += got

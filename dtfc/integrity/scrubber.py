@@ -103,6 +103,10 @@ class Scrubber:
         self.found = dict.fromkeys(MEANING, 0)
         """What this process has found, by kind."""
 
+    def told(self) -> Progress:
+        """Return how far the scrub of the store is, whoever scrubs it (blocks)."""
+        return self.progress if self.progress.under_way else self._ledger.read()
+
     def start(self) -> None:
         """Begin, or go on from where an earlier process was."""
         self._running = Deferred.fromCoroutine(self._run())

@@ -98,6 +98,40 @@ class Settings:
         "How long what is left of a load that was cut off waits to be resumed.",
         reloadable=True,
     )
+    verify: str = setting(
+        STORE,
+        "MODE",
+        values.one_of("chunk", "whole", "off"),
+        "chunk",
+        "What is verified before a byte leaves: the MiB that holds it, the whole blob, or "
+        "nothing. What is in memory and was verified is not verified again.",
+        reloadable=True,
+    )
+    scrub_rate: int = setting(
+        STORE,
+        "RATE",
+        values.rate_or_none,
+        "20MiB/s",
+        "How fast the store is read to find damage before somebody asks for it; a tenth of it "
+        "while the node is busy. 0 does not scrub.",
+        reloadable=True,
+    )
+    scrub_period: float = setting(
+        STORE,
+        "TIME",
+        values.duration(60),
+        "30d",
+        "From the beginning of one scrub to that of the next.",
+        reloadable=True,
+    )
+    quarantine_retry: float = setting(
+        STORE,
+        "TIME",
+        values.duration(1),
+        "5m",
+        "How often the peers are asked for what lies in quarantine.",
+        reloadable=True,
+    )
     disk_threads: int = setting(
         STORE, "N", values.integer(1, 256), "8", "Threads that read and write the store."
     )

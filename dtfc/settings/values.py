@@ -90,6 +90,11 @@ def rate(given: str) -> int:
     return size()(given.removesuffix("/s"))
 
 
+def rate_or_none(given: str) -> int:
+    """Parse a rate as :func:`rate` does, or 0."""
+    return size(0)(given.removesuffix("/s"))
+
+
 def duration(lowest: float = 0.001) -> Callable[[str], float]:
     """Make a parser of durations, such as ``30s``, ``500ms``, ``1h30m`` or ``7d``, in seconds."""
 

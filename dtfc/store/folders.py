@@ -334,9 +334,7 @@ class Folders:
                     return None
                 raise
 
-    def _names(
-        self, fd: int, above: list[str], stray: Callable[[str], object] | None
-    ) -> list[str]:
+    def _names(self, fd: int, above: list[str], stray: Callable[[str], object] | None) -> list[str]:
         """Return the folders below one that may lead to blobs, the last one first."""
         fits = is_shard if len(above) < self._layout.fan_out else is_rest
         try:

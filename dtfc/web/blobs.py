@@ -11,7 +11,7 @@ from urllib.parse import quote
 from dtfc.access.decisions import Verb
 from dtfc.digest import Digest
 from dtfc.disk import Disk, Lane
-from dtfc.errors import Absent, BadInput, Contradiction, DtfcError, TooLarge
+from dtfc.errors import Absent, BadInput, Contradiction, Corrupt, DtfcError, TooLarge
 from dtfc.http.digests import parse_digest_field, parse_legacy_digest, repr_digest
 from dtfc.http.preconditions import Representation, precondition_for_write
 from dtfc.http.problems import (
@@ -22,17 +22,22 @@ from dtfc.http.problems import (
     range_not_satisfiable,
     unsupported_media_type,
 )
-from dtfc.http.ranges import Plan, plan
+from dtfc.http.ranges import Plan, Span, plan
+from dtfc.integrity.reading import Reading
 from dtfc.media_types import content_type, is_safe_inline
 from dtfc.names import check_name
+from dtfc.store.chunkmap import CHUNK
 from dtfc.web.fields import content_fields, validator_fields
 from dtfc.web.forms import boundary_of, store_files
 from dtfc.web.hotblobs import HotBlob, HotBlobs
 from dtfc.web.ingest import Ingest
 from dtfc.web.smallputs import LONGEST
-from dtfc.web.transmit import FileSource, send
+from dtfc.web.source import BlobSource
+from dtfc.web.transmit import send
 
 if TYPE_CHECKING:
+    from dtfc.integrity.reading import Checks
+    from dtfc.integrity.upkeep import Upkeep
     from dtfc.peers.loader import Loader
     from dtfc.store.blobs import BlobInfo, OpenBlob, Store
     from dtfc.store.incoming import Stored
@@ -65,14 +70,22 @@ class Terms:
 
 
 class Holding:
-    """An open blob that is closed behind the last read, whoever was cancelled."""
+    """An open blob that is closed behind the last read, whoever was cancelled.
 
-    def __init__(self, store: Store, disk: Disk) -> None:
+    Args:
+        store: where it lies.
+        disk: where blocking work runs.
+        checks: verifies what is read of it.
+    """
+
+    def __init__(self, store: Store, disk: Disk, checks: Checks) -> None:
         self._store = store
+        self._checks = checks
         self.lane = Lane(disk)
         self._blob: OpenBlob | None = None
+        self._reading: Reading | None = None
 
-    async def open(self, digest: Digest) -> OpenBlob:
+    async def open(self, digest: Digest) -> tuple[BlobInfo, Reading]:
         """Open the blob, on the lane.
 
         Raises:
@@ -80,15 +93,20 @@ class Holding:
         """
         return await self.lane.run(self._open, digest)
 
-    def _open(self, digest: Digest) -> OpenBlob:
-        self._blob = self._store.open(digest)
-        return self._blob
+    def _open(self, digest: Digest) -> tuple[BlobInfo, Reading]:
+        self._close()
+        blob = self._blob = self._store.open(digest)
+        self._reading = Reading(self._checks, digest, blob.fd, blob.length)
+        return blob.info, self._reading
 
     def close(self) -> None:
         """Close it, after everything that was queued."""
         self.lane.run(self._close)
 
     def _close(self) -> None:
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.close()
         blob, self._blob = self._blob, None
         if blob is not None:
             blob.close()
@@ -101,6 +119,7 @@ class Blobs:
         store: this node's blobs.
         disk: where blocking work runs.
         loader: gets from the peers what is not here.
+        upkeep: verifies and heals what is.
         gate: who may do what.
         terms: replaced as a whole when the configuration is read again.
         hot: where blobs asked for are kept open.
@@ -112,6 +131,7 @@ class Blobs:
         store: Store,
         disk: Disk,
         loader: Loader,
+        upkeep: Upkeep,
         gate: Gate,
         *,
         terms: Terms,
@@ -121,6 +141,7 @@ class Blobs:
         self._store = store
         self._disk = disk
         self._loader = loader
+        self._upkeep = upkeep
         self._gate = gate
         self.terms = terms
         self._hot = hot
@@ -132,27 +153,83 @@ class Blobs:
         """Answer GET and HEAD of a blob; load it first if it is not here."""
         head_only = request.method == b"HEAD"
         self._gate.admit(request, Verb.HEAD if head_only else Verb.GET)
-        holding = Holding(self._store, self._disk)
+        holding = Holding(self._store, self._disk, self._upkeep.checks)
         try:
-            try:
-                blob = await holding.open(digest)
-            except Absent as absent:
-                if absent.deleted or not ask_peers:
-                    raise
-                if head_only:
-                    await self._head_of_remote(request, digest)
-                    return
-                with self._loader.ensure(digest) as load:
-                    await load.finished()
-                blob = await holding.open(digest)
-            info = blob.info
-            planned = self._plan(request, digest, info.length, int(info.stored_at), info.name)
-            if planned is not None:
-                await send(request, holding.lane, FileSource(blob.fd, blob.length), planned.parts)
-                request.finish()
-                await self._keep_hot(request, digest)
+            if await self._sent(request, digest, holding, ask_peers=ask_peers):
+                return
+            if head_only:
+                await self._head_of_remote(request, digest)
+                return
+            await self._load(digest)
+            await self._send(request, digest, holding, ask_peers=ask_peers)
         finally:
             holding.close()
+
+    async def _sent(
+        self, request: Request, digest: Digest, holding: Holding, *, ask_peers: bool
+    ) -> bool:
+        """Answer with a blob that is here; False if it has to be loaded first.
+
+        Raises:
+            DtfcError: as :meth:`_send`, where asking the peers would be wrong.
+        """
+        try:
+            await self._send(request, digest, holding, ask_peers=ask_peers)
+        except Absent as absent:
+            if absent.deleted or not ask_peers:
+                raise
+            return False
+        except Corrupt:
+            # It is in quarantine by now: as good as absent. If something of it
+            # has left, there is only one way to say so.
+            if request.startedWriting or not ask_peers:
+                raise
+            return False
+        return True
+
+    async def _load(self, digest: Digest) -> None:
+        """Bring a blob from the peers.
+
+        Raises:
+            Corrupt: nobody has it but this node, and its copy is damaged.
+            DtfcError: as the loader says.
+        """
+        try:
+            with self._loader.ensure(digest) as load:
+                await load.finished()
+        except Absent as absent:
+            if not absent.deleted and await self._disk.run(
+                self._store.repair.is_quarantined, digest
+            ):
+                raise Corrupt(digest.hex) from absent
+            raise
+
+    async def _send(
+        self, request: Request, digest: Digest, holding: Holding, *, ask_peers: bool
+    ) -> None:
+        """Answer with a blob that is here.
+
+        Raises:
+            Absent, Denied, StoreFailure: as the store says.
+            Corrupt: it is damaged, and no peer could help.
+        """
+        info, reading = await holding.open(digest)
+        planned = self._plan(request, digest, info.length, int(info.stored_at), info.name)
+        if planned is None:
+            return
+        # Who asks for /nopeerload is a peer: to ask it in turn would be a loop.
+        heal = self._upkeep.healing.heal if ask_peers else self._upkeep.healing.heal_later
+        source = BlobSource(reading, heal)
+        # The first bytes are made ready before the head leaves: while they can
+        # turn out to be wrong, there can be another answer.
+        span = next((part for part in planned.parts if isinstance(part, Span)), None)
+        if span is not None:
+            first = min(span.length, CHUNK - span.start % CHUNK)
+            if source.ready(span.start, first) < 0:
+                await source.prepare(holding.lane, span.start, first)
+        await send(request, holding.lane, source, planned.parts)
+        request.finish()
+        await self._keep_hot(request, digest)
 
     async def _keep_hot(self, request: Request, digest: Digest) -> None:
         """Keep a blob open whose GET the fast lane could have answered."""
@@ -160,11 +237,23 @@ class Blobs:
         if request.method != b"GET" or request.head.query or self._hot.has(key):
             return
         try:
-            watched = await self._disk.run(self._store.watch, digest)
+            hot = await self._disk.run(self._open_hot, digest)
         except DtfcError:
             return  # it has gone meanwhile
-        if watched is not None:
-            self._hot.keep(HotBlob(watched, self.terms.max_age))
+        if hot is not None:
+            self._hot.keep(hot)
+
+    def _open_hot(self, digest: Digest) -> HotBlob | None:
+        watched = self._store.watch(digest)
+        if watched is None:
+            return None
+        try:
+            reading = Reading(self._upkeep.checks, digest, watched.fd, watched.info.length)
+        except BaseException:
+            watched.close()
+            raise
+        source = BlobSource(reading, self._upkeep.healing.heal)
+        return HotBlob(watched, source, self.terms.max_age, self._disk.run)
 
     async def _head_of_remote(self, request: Request, digest: Digest) -> None:
         """Answer HEAD from what a peer says: nobody asked for the bytes."""
@@ -216,11 +305,12 @@ class Blobs:
         """Answer what is known here of a blob."""
         self._gate.admit(request, Verb.GET)
         info = await self._disk.run(self._store.stat, digest)
+        verified_at = await self._disk.run(self._store.catalog.verified_at, digest)
         described = {
             **_described(info),
             "names": list(info.names),
             "stored_at": info.stored_at,
-            "last_verified_at": None,
+            "last_verified_at": verified_at,
             "replicas": [],
             "marker": None,
         }

@@ -8,13 +8,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dtfc.disk import Lane
+from dtfc.errors import Corrupt
 from dtfc.http.ranges import Span
 from dtfc.web.channel import Channel, Phase
-from dtfc.web.fastlane import Hit
-from dtfc.web.hotblobs import read_now
+from dtfc.web.fastlane import FastLane, Hit
+from dtfc.web.hotblobs import SMALL, read_now
 from dtfc.web.transmit import (
     TURN,
-    FileSource,
     Shrunk,
     can_send_files,
     resident,
@@ -55,36 +55,51 @@ class ExpressChannel(Channel):
         if match is None:
             return False
         hit, start, count = match
+        whole = hit.status == 200
+        if whole and count <= SMALL:
+            return self._answer_small(hit, lane)
         blob = hit.blob
-        if hit.status == 206:
-            head = blob.part_head(lane.date, start, count)
-        else:
-            small = blob.whole(lane.date)
-            if small is not None:
-                transport.write_now(small)
-                self._answered(hit, count, lane.now)
-                return True
-            head = blob.whole_head(lane.date)
-        fd = blob.watched.fd
-        if count <= ONE_WRITE:
-            body = memoryview(_scratch)[:count]
-            if not read_now(fd, body, start):
-                return False
-            transport.write_now(head + body)
-            sent = count
-        elif resident(fd, start, min(TURN, count)):
-            sent = transport.send_now(head, fd, start, count)
-        else:
-            transport.write(head)
-            sent = 0
-        if sent == count:
-            self._answered(hit, sent, lane.now)
-            return True
+        if not blob.source.reading.is_verified(start, min(TURN, count)):
+            return False
+        head = blob.whole_head(lane.date) if whole else blob.part_head(lane.date, start, count)
+        sent = self._send_first(blob.watched.fd, head, start, count)
+        if sent in (count, -1):
+            if sent == count:
+                self._answered(hit, sent, lane.now)
+            return sent == count
         self._phase = Phase.ANSWER
         blob.hold()
         sending = Deferred.fromCoroutine(self._send_hot(hit, Span(start, count), sent))
         sending.addErrback(self._hot_failed)
         return True
+
+    def _answer_small(self, hit: Hit, lane: FastLane) -> bool:
+        """Answer with a blob that fits into one write, if it is at hand."""
+        small = hit.blob.whole(lane.date)
+        if small is None:
+            return False
+        self.transport.write_now(small)
+        self._answered(hit, hit.blob.length, lane.now)
+        return True
+
+    def _send_first(self, fd: int, head: bytes, start: int, count: int) -> int:
+        """Send a head and what can leave with it at once.
+
+        Returns:
+            The bytes that left of the ``count`` from ``start`` on; -1 if not
+            even the head did, and the tree has to answer.
+        """
+        if count <= ONE_WRITE:
+            body = memoryview(_scratch)[:count]
+            if not read_now(fd, body, start):
+                return -1
+            self.transport.write_now(head + body)
+            return count
+        if resident(fd, start, min(TURN, count)):
+            sent: int = self.transport.send_now(head, fd, start, count)
+            return sent
+        self.transport.write(head)
+        return 0
 
     def _answered(self, hit: Hit, sent: int, now: float) -> None:
         self._since = self.site.ticks()
@@ -93,11 +108,10 @@ class ExpressChannel(Channel):
     async def _send_hot(self, hit: Hit, span: Span, sent: int) -> None:
         """Send the rest of a part of a hot blob, then go on to the next request."""
         began = self.site.ticks()
-        source = FileSource(hit.blob.watched.fd, hit.blob.length)
         lane = Lane(self.site.disk)
         rest = Span(span.start + sent, span.length - sent)
         try:
-            async for count in send_from_file(self.transport, lane, source, rest):
+            async for count in send_from_file(self.transport, lane, hit.blob.source, rest):
                 sent += count
         finally:
             if lane.idle:
@@ -110,7 +124,9 @@ class ExpressChannel(Channel):
         self._next_request()
 
     def _hot_failed(self, failure: Failure) -> None:
-        if failure.check(Shrunk):
+        if failure.check(Corrupt):
+            self.abort()  # whoever found it out has said so
+        elif failure.check(Shrunk):
             _log.error("a blob's file is shorter than it was: {why}", why=failure.getErrorMessage())
             self.abort()
         elif not failure.check(ConnectionLost, ConnectionDone, ConnectionAborted):

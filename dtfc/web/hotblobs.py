@@ -10,6 +10,7 @@ from dtfc.http.ranges import Plan
 from dtfc.store.watched import WatchedBlob
 from dtfc.web.fields import content_fields, validator_fields
 from dtfc.web.request import SERVER
+from dtfc.web.source import BlobSource
 
 #: Blobs up to this size are kept in memory with their head while they are hot.
 SMALL = 8 * 1024
@@ -20,8 +21,9 @@ class HotBlob:
 
     Args:
         watched: the blob, open; belongs to this object.
+        source: sends it, verified; belongs to this object.
         max_age: seconds for which caches may keep it.
-        discard: closes it, off the loop: the last close of a deleted file frees
+        discard: runs what closes it, off the loop: the last close of a deleted file frees
             its space, which takes the kernel a while.
     """
 
@@ -35,16 +37,19 @@ class HotBlob:
         "checked",
         "closed",
         "length",
+        "source",
         "watched",
     )
 
     def __init__(
         self,
         watched: WatchedBlob,
+        source: BlobSource,
         max_age: int,
-        discard: Callable[[WatchedBlob], object] = WatchedBlob.close,
+        discard: Callable[[Callable[[], None]], object],
     ) -> None:
         self.watched = watched
+        self.source = source
         self._discard = discard
         self.length = watched.info.length
         self._users = 0
@@ -86,6 +91,9 @@ class HotBlob:
             body = bytearray(self.length)
             if not read_now(self.watched.fd, memoryview(body), 0):
                 return None
+            # Once a second: it costs less than to remember that it was done.
+            if not self.source.reading.is_right(body):
+                return None
             self._answer = self.whole_head(date) + body
             self._answer_date = date
         return self._answer
@@ -106,7 +114,11 @@ class HotBlob:
         """Note that it is sent."""
         self._users -= 1
         if self.closed and not self._users:
-            self._discard(self.watched)
+            self._discard(self._let_go)
+
+    def _let_go(self) -> None:
+        self.source.reading.close()
+        self.watched.close()
 
     def close(self) -> None:
         """Close it once nobody sends it any more."""
@@ -115,7 +127,7 @@ class HotBlob:
         self.closed = True
         self.checked = 0
         if not self._users:
-            self._discard(self.watched)
+            self._discard(self._let_go)
 
 
 class HotBlobs:

@@ -18,6 +18,7 @@ from dtfc import __version__
 from dtfc.web.families import REQUESTS, STALL_MAX, Family, Labels, Rule
 
 if TYPE_CHECKING:
+    from dtfc.integrity.upkeep import Upkeep
     from dtfc.peers.transfer import Counters
     from dtfc.store.blobs import Store
     from dtfc.web.site import Site
@@ -53,13 +54,22 @@ class Metrics:
         loads: what came from peers.
         store: blobs and space.
         stalls: of the loop.
+        upkeep: what was verified, healed and scrubbed.
     """
 
-    def __init__(self, site: Site, loads: Counters, store: Store, stalls: StallDetector) -> None:
+    def __init__(
+        self,
+        site: Site,
+        loads: Counters,
+        store: Store,
+        stalls: StallDetector,
+        upkeep: Upkeep,
+    ) -> None:
         self._site = site
         self._loads = loads
         self._store = store
         self._stalls = stalls
+        self._upkeep = upkeep
 
     def text(self, node: Iterable[Family] = ()) -> bytes:
         """Return everything in the text format (blocks: asks catalog and disk).
@@ -76,12 +86,18 @@ class Metrics:
 
     def counts(self) -> list[Family]:
         """Return what this process counts for itself, without asking the disk."""
-        return [*self._of_site(), *self._of_loads(), *self._of_process()]
+        return [
+            *self._of_site(),
+            *self._of_loads(),
+            *self._of_upkeep(),
+            *self._of_process(),
+        ]
 
     def _all(self) -> Iterator[Family]:
         yield _gauge("dtfc_build_info", "The version that runs.", 1, "same", version=__version__)
         yield from self._of_site()
         yield from self._of_loads()
+        yield from self._of_upkeep()
         totals = self._store.catalog.totals()
         space = self._store.space()
         for name, text, value in (
@@ -91,7 +107,44 @@ class Metrics:
             ("dtfc_disk_reserve_bytes", "Bytes of them kept back.", space.reserve),
         ):
             yield _gauge(name, text, value, "same")
+        yield _gauge(
+            "dtfc_quarantine_blobs",
+            "Damaged blobs put aside.",
+            len(self._store.repair.quarantined()),
+            "same",
+        )
+        progress = self._upkeep.scrubber.told()
+        yield _gauge(
+            "dtfc_scrub_last_pass_timestamp_seconds",
+            "When the last whole scrub ended, since 1970; 0 if none did.",
+            progress.ended,
+            "same",
+        )
+        yield _gauge(
+            "dtfc_scrub_pass_bytes", "Bytes that this pass has read.", progress.bytes, "same"
+        )
         yield from self._of_process()
+
+    def _of_upkeep(self) -> Iterator[Family]:
+        checks, healing = self._upkeep.checks, self._upkeep.healing
+        scrubber = self._upkeep.scrubber
+        for name, text, value in (
+            ("dtfc_verified_chunks", "Chunks verified before they left.", checks.chunks),
+            ("dtfc_verified_blobs", "Blobs whose SHA-512 was verified.", checks.wholes),
+            ("dtfc_corrupt", "Times that something was found damaged.", checks.corrupt),
+            ("dtfc_healed_chunks", "Chunks that a peer had right.", healing.healed_chunks),
+            ("dtfc_healed_blobs", "Blobs made whole again.", healing.healed),
+            ("dtfc_quarantined_blobs", "Blobs put aside as damaged.", healing.quarantined),
+            ("dtfc_scrub_bytes", "Bytes that the scrub has read.", scrubber.bytes),
+        ):
+            yield _counter(name, text, value)
+        yield Family(
+            "dtfc_scrub_findings",
+            "What the scrub found, by kind.",
+            "counter",
+            "sum",
+            {(("kind", kind),): count for kind, count in scrubber.found.items()},
+        )
 
     def _of_process(self) -> Iterator[Family]:
         yield _counter("dtfc_store_failed_syncs", "fsyncs that failed.", self._store.failed_syncs)

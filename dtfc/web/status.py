@@ -109,6 +109,7 @@ class Status:
         except DtfcError as error:
             checks["store"] = str(error)
             ready = False
+        checks["quarantine"] = len(await self._disk.run(self._store.repair.quarantined))
         checks["peers"] = len(self._roster.current())
         serving, wanted = self._colleagues.present()
         if wanted > 1:

@@ -23,12 +23,11 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from twisted.internet import main, tcp, unix
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
@@ -37,7 +36,6 @@ from zope.interface import implementer
 from dtfc.errors import DtfcError
 from dtfc.http.ranges import Span
 from dtfc.integrity import residency
-from dtfc.integrity.residency import bring_in
 
 if TYPE_CHECKING:
     from dtfc.disk import Lane
@@ -91,31 +89,13 @@ class Shrunk(DtfcError):
 
 
 class Source(Protocol):
-    """What can be sent: a stored blob, or one that is still being loaded."""
+    """What can be sent, in pieces that lie within one MiB of it."""
 
-    @property
-    def fd(self) -> int:
-        """The file, open for reading at any offset."""
+    def ready(self, offset: int, count: int) -> int:
+        """Return the file from which these bytes may leave at once; -1 if from none yet."""
 
-    def available(self, start: int) -> Deferred[int]:
-        """Bytes readable from ``start`` on; fires with at least one, or fails."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileSource:
-    """A file that is all here.
-
-    Args:
-        fd: open for reading.
-        length: of the file in bytes.
-    """
-
-    fd: int
-    length: int
-
-    def available(self, start: int) -> Deferred[int]:
-        """All of it can be read."""
-        return succeed(self.length - start)
+    async def prepare(self, lane: Lane, offset: int, count: int) -> int:
+        """Make these bytes ready to leave, and return the file from which they may."""
 
 
 class Metered(FileDescriptor):
@@ -405,8 +385,11 @@ async def _send_span(request: Request, lane: Lane, source: Source, span: Span, p
         return
     offset, end = span.start, span.start + span.length
     while offset < end:
-        count = min(end - offset, await source.available(offset), BLOCK)
-        block = await lane.run(os.pread, source.fd, count, offset)
+        count = min(end - offset, BLOCK - offset % BLOCK)
+        fd = source.ready(offset, count)
+        if fd < 0:
+            fd = await source.prepare(lane, offset, count)
+        block = await lane.run(os.pread, fd, count, offset)
         if not block:
             raise Shrunk(offset)
         await pace.turn()
@@ -426,7 +409,7 @@ async def send_from_file(
 
     Args:
         transport: everything written to it so far leaves first.
-        lane: where what is not in the page cache is brought in.
+        lane: where what is not ready is made so.
         source: the file.
         span: which bytes.
 
@@ -439,18 +422,21 @@ async def send_from_file(
     """
     offset, end = span.start, span.start + span.length
     tries = TRIES
+    sent = 1
     large = span.length >= CORK_FROM
     if large:
         transport.cork(on=True)
     try:
         while offset < end:
-            count = min(end - offset, await source.available(offset), TURN - offset % TURN)
-            cold = not resident(source.fd, offset, count)
+            count = min(end - offset, TURN - offset % TURN)
+            # What was ready and then was not needs the disk, whatever is said of it.
+            fd = source.ready(offset, count) if sent else -1
+            cold = fd < 0
             if cold:
-                await lane.run(bring_in, source.fd, offset, count)
+                fd = await source.prepare(lane, offset, count)
                 tries -= 1
             insist = cold and (tries <= 0 or resident is residency.never)
-            sent = await transport.send_file(source.fd, offset, count, insist=insist)
+            sent = await transport.send_file(fd, offset, count, insist=insist)
             if sent:
                 tries = TRIES
             yield sent

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dtfc.integrity import residency
-from dtfc.integrity.residency import Resident, bring_in
+from dtfc.integrity.residency import Resident
 
 MIB = 1 << 20
 WAYS = [residency.by_cachestat, residency.by_nowait, residency.best]
@@ -88,20 +88,6 @@ def test_a_hole_in_the_middle_is_seen(fd: int, resident: Resident) -> None:
     assert not resident(fd, 0, 4 * MIB)
 
 
-def test_what_was_brought_in_is_there(fd: int, resident: Resident) -> None:
-    make_cold(fd)
-
-    bring_in(fd, MIB - 1, MIB + 2)
-
-    assert resident(fd, MIB - 1, MIB + 2)
-
-
-def test_bringing_in_stops_at_the_end(fd: int) -> None:
-    bring_in(fd, 4 * MIB - 10, MIB)
-
-    assert residency.best()(fd, 4 * MIB - 10, 10)
-
-
 def test_where_the_kernel_cannot_be_asked_nothing_is_there(fd: int) -> None:
     assert not residency.never(fd, 0, 1)
 
@@ -120,7 +106,7 @@ def test_one_way_does_without_the_other(
     assert not way(fd, 0, 4 * MIB)
 
 
-def test_without_any_way_a_disk_thread_reads(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_way_nothing_is_there(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(residency, "by_cachestat", lambda: None)
     monkeypatch.setattr(residency, "by_nowait", lambda *_step: None)
     os.pread(fd, 4 * MIB, 0)

@@ -60,7 +60,9 @@ def test_what_a_dtfc_node_sends_comes_back(text: str) -> None:
         name = check_name(text)
     except BadName:
         return
-    assert file_name([content_disposition(name, inline=False)]) == name
+    # Leading dots are left out on the way (dtfc.names says why).
+    if visible := name.lstrip("."):
+        assert file_name([content_disposition(name, inline=False)]) == visible
 
 
 @given(st.text(st.characters(max_codepoint=255)))

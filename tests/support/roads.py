@@ -29,6 +29,7 @@ from dtfc.web.routes import Routes
 from dtfc.web.site import Bounds, Site
 from dtfc.web.status import Status
 from dtfc.web.transmit import FileServer
+from tests.support.alone import upkeep_alone
 
 reactor: Any = _reactor
 
@@ -55,7 +56,16 @@ class TwoRoads:
         self.hits: list[Match] = []
         self.log: list[Entry] = []
         no_peers: Any = NoPeers()
-        self.blobs = Blobs(self.store, self.disk, no_peers, self.gate, terms=Terms(), hot=self.hot)
+        self.upkeep = upkeep_alone(self.store, self.disk)
+        self.blobs = Blobs(
+            self.store,
+            self.disk,
+            no_peers,
+            self.upkeep,
+            self.gate,
+            terms=Terms(),
+            hot=self.hot,
+        )
         status = Status(
             self.store,
             self.disk,

@@ -25,6 +25,7 @@ from dtfc.web.gate import Gate
 from dtfc.web.hotblobs import HotBlobs
 from dtfc.web.routes import Routes
 from dtfc.web.status import Status
+from tests.support.alone import NoPieces, upkeep_alone
 
 HELLO = b"hello, world"
 DIGEST = Digest.of(HELLO)
@@ -89,10 +90,12 @@ class Served:
         self.loader = NoPeers(self.store)
         self.gate = Gate(Policy(anonymous=frozenset(Verb)))
         disk = InlineDisk()
+        self.pieces = NoPieces()
         self.blobs = Blobs(
             self.store,
             disk,
             self.loader,  # type: ignore[arg-type] # a stand-in
+            upkeep_alone(self.store, disk, self.pieces),
             self.gate,
             terms=Terms(),
             hot=HotBlobs(0),

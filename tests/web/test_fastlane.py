@@ -15,11 +15,15 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
+from dtfc.errors import Corrupt
 from dtfc.http.heads import Limits
+from dtfc.integrity.reading import Checks, Reading
+from dtfc.integrity.residency import best
 from dtfc.store.blobs import open_store
 from dtfc.store.watched import SETTLED
 from dtfc.web.fastlane import Tails, _one_range
 from dtfc.web.hotblobs import HotBlob, HotBlobs
+from dtfc.web.source import BlobSource
 from tests.support.roads import CONTENT, DIGEST, EMPTY, PERCENT, TwoRoads
 
 reactor: Any = _reactor
@@ -206,6 +210,10 @@ async def test_a_client_that_leaves_lets_the_blob_go(roads: TwoRoads) -> None:
     reactor.callLater(0.2, pause.callback, None)
     await pause
     roads.hot.clear()
+    # A disk thread closes it.
+    closing: Deferred[None] = Deferred()
+    reactor.callLater(0.2, closing.callback, None)
+    await closing
 
     assert len(os.listdir("/proc/self/fd")) <= before + 1
 
@@ -266,10 +274,16 @@ def test_the_oldest_blob_makes_room(tmp_path: Path) -> None:
         digests.append(intake.commit(None).info.digest)
     time.sleep(SETTLED / 1e9 + 0.02)
     hot = HotBlobs(2)
+    checks = Checks(store.repair, best())
+
+    async def nobody(reading: Reading, _chunk: int | None) -> None:
+        raise Corrupt(reading.digest.hex)
+
     for digest in digests:
         watched = store.watch(digest)
         assert watched is not None
-        hot.keep(HotBlob(watched, 1))
+        reading = Reading(checks, digest, watched.fd, watched.info.length)
+        hot.keep(HotBlob(watched, BlobSource(reading, nobody), 1, lambda close: close()))
 
     assert [hot.has(digest.hex.encode()) for digest in digests] == [False, True, True]
     hot.clear()

@@ -10,10 +10,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.task import Clock
 
+from dtfc.disk import InlineDisk
 from dtfc.peers.transfer import Counters
 from dtfc.store.blobs import Store, open_store
 from dtfc.web.metrics import Metrics
 from dtfc.web.stalls import StallDetector
+from tests.support.alone import upkeep_alone
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def test_everything_is_counted(store: Store, new_wire: Callable[..., Any]) -> No
     wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 3)
     wire.send(b"nonsense\r\n\r\n")
 
-    told = values(Metrics(wire.site, loads, store, stalls))
+    told = values(Metrics(wire.site, loads, store, stalls, upkeep_alone(store, InlineDisk())))
 
     expected = {
         "dtfc_http_requests_total{code=200}{method=GET}": 3,
@@ -63,6 +65,8 @@ def test_nothing_tells_of_digests(store: Store, new_wire: Callable[..., Any]) ->
     wire = new_wire(lambda request: request.answer(200, b"", "text/plain"))
     wire.send(b"GET /" + b"ab" * 64 + b" HTTP/1.1\r\nHost: a\r\n\r\n")
 
-    text = Metrics(wire.site, Counters(), store, StallDetector(Clock())).text()
+    text = Metrics(
+        wire.site, Counters(), store, StallDetector(Clock()), upkeep_alone(store, InlineDisk())
+    ).text()
 
     assert b"abab" not in text

@@ -38,6 +38,7 @@ from dtfc.web.hotblobs import HotBlobs
 from dtfc.web.routes import Routes
 from dtfc.web.smallputs import LONGEST, Writer
 from dtfc.web.status import Status
+from tests.support.alone import upkeep_alone
 from tests.web.conftest import Wire
 
 reactor: Any = _reactor
@@ -83,6 +84,7 @@ class Road:
             self.store,
             disk,
             peers,
+            upkeep_alone(self.store, disk),
             gate,
             terms=Terms(max_body=100_000),
             hot=HotBlobs(0),
