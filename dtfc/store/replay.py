@@ -179,55 +179,43 @@ class Replay:
             self._folders.sync(digest, folder)
 
     def _restore(self, record: Record, *, rewrite: bool) -> None:
-        names = self._look(record, rewrite=rewrite)
-        if names is not None:
-            self._store(record, names[0] if names else None)
-            # Those that it got later.
-            for name in names[1:]:
-                self._door.name(record.digest, name)
+        if not self._mended(record, rewrite=rewrite):
+            self._store(record)
         self._door.settle(record.digest)
 
-    def _look(self, record: Record, *, rewrite: bool) -> tuple[str, ...] | None:
-        """Look what is there, and take away bytes that are not the blob's.
+    def _mended(self, record: Record, *, rewrite: bool) -> bool:
+        """Put right what lies in a blob's folder, if it has one.
+
+        Each of its files is replaced whole, or stays: names that it got later
+        must outlive a replay that is cut off. So the door is not asked; it
+        would begin the names anew, and refuse what an operator's marker denies.
+        But the marker does not delete the blob: when it is taken away, the
+        right bytes must be there.
 
         Returns:
-            The names that it had, if the blob has to be stored; None if it is
-            there, or must not be.
+            Whether it has a folder.
         """
         with self._folders.existing(record.digest) as folder:
             if folder is None:
-                return () if record.name is None else (record.name,)
+                return False
             marker = notes.read_404(folder)
             if marker is not None and not marker.by_operator:
-                return None
-            if notes.read_marker(folder) is not None:
-                self._mend_denied(record, folder, rewrite=rewrite)
-                return None
-            names = notes.read_whole_names(folder)
-            if names is None:
+                return True
+            changed = rewrite or not _holds(folder, record.body)
+            if changed:
+                # Gone first, for on a full disk nothing takes their place yet.
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(notes.DATA, dir_fd=folder)
+                self._volume.replace(folder, notes.DATA, record.body, mode=0o444)
+            if record.name is not None and notes.read_whole_names(folder) is None:
                 # Lost or torn, so it is the one that came with the bytes.
-                names = () if record.name is None else (record.name,)
-                if not rewrite and names and _holds(folder, record.body):
-                    self._volume.replace(folder, notes.NAMES, notes.names_file(names))
-                    self._folders.sync_leaf(record.digest, folder)
-                    return None
-            if not rewrite and _holds(folder, record.body):
-                return None
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(notes.DATA, dir_fd=folder)
-            return names
+                changed = True
+                self._volume.replace(folder, notes.NAMES, notes.names_file([record.name]))
+            if changed:
+                self._folders.sync(record.digest, folder)
+            return True
 
-    def _mend_denied(self, record: Record, folder: int, *, rewrite: bool) -> None:
-        """Put right the bytes of a blob that an operator's marker denies.
-
-        The door would refuse it. But the marker denies the blob, it does not
-        delete it: when it is taken away, the right bytes must be there.
-        """
-        if rewrite or not _holds(folder, record.body):
-            self._volume.replace(folder, notes.DATA, record.body, mode=0o444)
-            self._folders.sync_leaf(record.digest, folder)
-
-    def _store(self, record: Record, name: str | None) -> None:
+    def _store(self, record: Record) -> None:
         scratch = self._volume.scratch()
         try:
             with self._volume.failing("write", len(record.body)):
@@ -235,7 +223,7 @@ class Replay:
             # Not deliberate: a deletion is later than anything in a log.
             with contextlib.suppress(Absent, Denied):
                 whole = Whole(scratch, record.digest, len(record.body))
-                self._door.enter(whole, name, deliberate=False)
+                self._door.enter(whole, record.name, deliberate=False)
         finally:
             scratch.drop()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +152,39 @@ def test_a_sign_that_was_linked_and_kept_its_draft(tmp_path: Path) -> None:
     os.link(draft, tmp_path / ".dtfc" / "running")
     open_store(base, reserve=0).close()
     assert not os.path.exists(draft)
+
+
+@pytest.mark.parametrize("nth", range(1, 9))
+def test_a_replay_that_was_cut_off_keeps_names_that_came_later(
+    tmp_path: Path, nth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = str(tmp_path / "store")
+    store = open_store(base, fan_out=2, reserve=0)
+    (result,) = store.together().put([Small(b"small", "from the log")])
+    assert isinstance(result, Stored)
+    store.add_name(result.info.digest, "later")
+    os.unlink(store.layout.data(result.info.digest))
+    copy = str(tmp_path / "copy")
+    shutil.copytree(base, copy)
+    seen = 0
+
+    def counted(real: Callable[..., None]) -> Callable[..., None]:
+        def call(*args: Any, **kwargs: Any) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == nth:
+                raise Cut
+            real(*args, **kwargs)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("rename", "fsync"):
+            patch.setattr(os, name, counted(getattr(os, name)))
+        with contextlib.suppress(Cut):
+            open_store(copy, reserve=0).close()
+    again = open_store(copy, reserve=0)
+    assert again.stat(result.info.digest).names == ("from the log", "later")
+    with again.open(result.info.digest) as blob:
+        assert os.pread(blob.fd, 10, 0) == b"small"
+    again.close()
