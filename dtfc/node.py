@@ -168,6 +168,8 @@ class Node(MultiService):
             mode=Mode(settings.verify),
             pace=pace_of(settings),
             retry_every=settings.quarantine_retry,
+            # The others are for those whose blobs need no such thing.
+            most_wholes=max(1, settings.disk_threads // 2),
         )
         self._writer = Writer(store, self._reactor)
         self._blobs = Blobs(

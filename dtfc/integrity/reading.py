@@ -21,16 +21,17 @@ chunk is verified every time.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Protocol
 
 from dtfc.digest import Digest
-from dtfc.errors import Corrupt, StoreFailure
-from dtfc.integrity.examining import examine, is_right, read_chunk
+from dtfc.errors import Corrupt, Draining, StoreFailure
+from dtfc.integrity.examining import Examination, Examined, is_right, read_chunk
 from dtfc.integrity.verified import MapsInUse, Record, Verified, generation_of
 from dtfc.store.chunkmap import CHUNK, ChunkMap, count_of
 
@@ -46,6 +47,10 @@ class Mode(Enum):
     CHUNK = "chunk"
     WHOLE = "whole"
     OFF = "off"
+
+
+class UnderWay(Exception):  # a fact for who waits; no DtfcError leaves here
+    """Somebody else reads the whole, or as many wholes are read as may be: look again soon."""
 
 
 class Maps(Protocol):
@@ -86,14 +91,27 @@ class Checks:
         resident: whether bytes of a file are in the page cache; asked from any
             thread.
         mode: what is verified; may be replaced.
+        most_wholes: blobs that are read whole at once; each takes a disk
+            thread for as long as that lasts.
     """
 
-    def __init__(self, maps: Maps, resident: Resident, mode: Mode = Mode.CHUNK) -> None:
+    def __init__(
+        self,
+        maps: Maps,
+        resident: Resident,
+        mode: Mode = Mode.CHUNK,
+        most_wholes: int = 4,
+    ) -> None:
         self.maps = maps
         self.resident = resident
         self.mode = mode
         self.verified = Verified()
         self.maps_in_use = MapsInUse()
+        self.stopping = False
+        """Whether what takes long is to be given up."""
+        self._most_wholes = most_wholes
+        self._wholes_under_way = 0
+        self._lock = threading.Lock()
         self.open: set[Reading] = set()
         """The readings that are not closed."""
         self.chunks = 0
@@ -117,6 +135,25 @@ class Checks:
             if found is not None:
                 self.maps_in_use.keep(found)
         return found
+
+    @contextlib.contextmanager
+    def reading_whole(self, record: Record) -> Iterator[None]:
+        """Be the one who reads a whole blob.
+
+        Raises:
+            UnderWay: somebody else is, or too many read wholes.
+        """
+        with self._lock:
+            if record.reading_whole or self._wholes_under_way >= self._most_wholes:
+                raise UnderWay
+            record.reading_whole = True
+            self._wholes_under_way += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                record.reading_whole = False
+                self._wholes_under_way -= 1
 
     def look_again(self) -> None:
         """Forget whatever has left the page cache of all files that are open (blocks)."""
@@ -251,6 +288,8 @@ class Reading:
         Raises:
             Corrupt: it is wrong.
             StoreFailure: the file cannot be read.
+            UnderWay: the whole has to be read, and others are at it.
+            Draining: the process stops.
         """
         index = offset // CHUNK
         overlay = self._overlay
@@ -295,7 +334,8 @@ class Reading:
     def _verify_whole(self, record: Record) -> None:
         """Take the digest of the whole, and make its map if there is none."""
         known = self._checks.map_of(self.digest, self.length)
-        found = examine(self.fd, self.digest, self.length, known, read=self._read)
+        with self._checks.reading_whole(record):
+            found = self._examine(known)
         if generation_of(self.fd) != record.generation:
             return
         if not found.right:
@@ -307,6 +347,13 @@ class Reading:
             self._checks.maps_in_use.keep(found.made)
         record.whole = True
         record.note_all()
+
+    def _examine(self, known: ChunkMap | None) -> Examined:
+        examination = Examination(self.fd, self.digest, self.length, known, read=self._read)
+        for _ in examination.steps():
+            if self._checks.stopping:
+                raise Draining
+        return examination.result()
 
     def _forget_what_left(self, record: Record, index: int) -> None:
         """Forget what is not in the page cache of what will be read now or ahead."""

@@ -43,14 +43,14 @@ class ProcessLoad:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._used = used
-        self._clock = clock
+        self.clock = clock
         self._at = clock()
         self._then = used()
         self._busy = False
 
     def is_busy(self) -> bool:
         """Tell whether it was busy in the last second or so."""
-        now = self._clock()
+        now = self.clock()
         if now - self._at >= 1.0:
             used = self._used()
             self._busy = used - self._then > BUSY_SHARE * (now - self._at)
@@ -71,6 +71,7 @@ class Upkeep:
         pace: of the scrub.
         retry_every: seconds after which peers are asked again for what lies in
             quarantine.
+        most_wholes: blobs that are read whole at once before they are sent.
     """
 
     _log = Logger()
@@ -86,13 +87,14 @@ class Upkeep:
         mode: Mode,
         pace: Pace,
         retry_every: float,
+        most_wholes: int = 4,
     ) -> None:
         self._disk = disk
         self._load = load
-        self._clock = clock
+        self.clock = clock
         self.retry_every = retry_every
         resident = residency.best()
-        self.checks = Checks(store.repair, resident, mode)
+        self.checks = Checks(store.repair, resident, mode, most_wholes)
         self.healing = Healing(store, disk, pieces)
         self.scrubber = Scrubber(
             store,
@@ -120,6 +122,7 @@ class Upkeep:
 
     async def stop(self) -> None:
         """Stop, behind the step that is under way."""
+        self.checks.stopping = True
         await self.scrubber.stop()
         for running in self._running:
             running.cancel()
@@ -131,7 +134,7 @@ class Upkeep:
         pause = LOOK_EVERY
         try:
             while True:
-                await deferLater(self._clock, pause)
+                await deferLater(self.clock, pause)
                 took = await self._disk.run(self._timed_look)
                 pause = max(LOOK_EVERY, took / LOOK_SHARE)
         except CancelledError:
@@ -146,9 +149,9 @@ class Upkeep:
         try:
             while True:
                 # Also at the start: what lies there may have waited for long.
-                await deferLater(self._clock, min(self.retry_every, 5.0))
+                await deferLater(self.clock, min(self.retry_every, 5.0))
                 await self._retry_once()
-                await deferLater(self._clock, self.retry_every)
+                await deferLater(self.clock, self.retry_every)
         except CancelledError:
             pass
 

@@ -55,7 +55,7 @@ class Record:
         generation: which.
     """
 
-    __slots__ = ("chunks", "generation", "users", "whole")
+    __slots__ = ("chunks", "generation", "reading_whole", "users", "whole")
 
     def __init__(self, generation: Generation) -> None:
         self.generation = generation
@@ -63,6 +63,8 @@ class Record:
         """For each chunk 1 if it was verified, else 0."""
         self.whole = False
         """Whether the SHA-512 of the whole was taken, and was the digest."""
+        self.reading_whole = False
+        """Whether somebody takes the SHA-512 of the whole right now."""
         self.users = 0
         """How many have the file open."""
 

@@ -219,7 +219,7 @@ class Blobs:
             return
         # Who asks for /nopeerload is a peer: to ask it in turn would be a loop.
         heal = self._upkeep.healing.heal if ask_peers else self._upkeep.healing.heal_later
-        source = BlobSource(reading, heal)
+        source = BlobSource(reading, heal, self._upkeep.clock)
         # The first bytes are made ready before the head leaves: while they can
         # turn out to be wrong, there can be another answer.
         span = next((part for part in planned.parts if isinstance(part, Span)), None)
@@ -252,7 +252,7 @@ class Blobs:
         except BaseException:
             watched.close()
             raise
-        source = BlobSource(reading, self._upkeep.healing.heal)
+        source = BlobSource(reading, self._upkeep.healing.heal, self._upkeep.clock)
         return HotBlob(watched, source, self.terms.max_age, self._disk.run)
 
     async def _head_of_remote(self, request: Request, digest: Digest) -> None:

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
 from dtfc.disk import Lane
 from dtfc.errors import Corrupt
-from dtfc.integrity.reading import Reading
+from dtfc.integrity.reading import Reading, UnderWay
+
+#: Seconds until it is looked again whether somebody else has read the whole ...
+FIRST_LOOK = 0.02
+
+#: ... doubled each time, up to this.
+LONGEST_LOOK = 0.5
 
 Heal = Callable[[Reading, int | None], Awaitable[None]]
 
@@ -18,11 +27,13 @@ class BlobSource:
         reading: verifies it; the caller closes it.
         heal: gets right bytes for a chunk that is wrong; raises Corrupt if it
             cannot.
+        clock: measures pauses.
     """
 
-    def __init__(self, reading: Reading, heal: Heal) -> None:
+    def __init__(self, reading: Reading, heal: Heal, clock: IReactorTime) -> None:
         self.reading = reading
         self._heal = heal
+        self._clock = clock
 
     def ready(self, offset: int, count: int) -> int:
         """Return the file from which bytes of one chunk may leave now; -1 if from none yet."""
@@ -41,10 +52,21 @@ class BlobSource:
             StoreFailure: the file cannot be read.
         """
         try:
-            await lane.run(self.reading.prepare, offset, count)
+            await self._verify(lane, offset, count)
         except Corrupt as corrupt:
             await self._heal(self.reading, corrupt.chunk)
         fd = self.reading.sendable(offset, count)
         # Where the kernel cannot say what is in the page cache, this was the
         # best that can be known.
         return self.reading.file_of(offset) if fd < 0 else fd
+
+    async def _verify(self, lane: Lane, offset: int, count: int) -> None:
+        pause = FIRST_LOOK
+        while True:
+            try:
+                await lane.run(self.reading.prepare, offset, count)
+            except UnderWay:
+                await deferLater(self._clock, pause)
+                pause = min(2 * pause, LONGEST_LOOK)
+            else:
+                return

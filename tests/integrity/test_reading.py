@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dtfc.digest import Digest
-from dtfc.errors import Corrupt
-from dtfc.integrity.reading import AHEAD, Checks, Mode, Reading
+from dtfc.errors import Corrupt, Draining
+from dtfc.integrity.reading import AHEAD, Checks, Mode, Reading, UnderWay
 from dtfc.store.chunkmap import CHUNK, ChunkHashes, ChunkMap
 
 CONTENT = os.urandom(3 * CHUNK + 1000)
@@ -302,3 +302,33 @@ def test_a_closed_reading_is_not_looked_at_again(blob: AFile) -> None:
     reading.close()
     blob.checks.look_again()
     assert not blob.checks.open
+
+
+def test_one_at_a_time_reads_the_whole(tmp_path: Path) -> None:
+    blob = AFile(tmp_path / "data")
+    one, other = blob.reading(), blob.reading()
+    with blob.checks.reading_whole(one._record), pytest.raises(UnderWay):
+        other.prepare(0, 1)
+    other.prepare(0, 1)
+    assert one.sendable(0, 1) == blob.fd
+    os.close(blob.fd)
+
+
+def test_so_many_wholes_are_read_at_once(tmp_path: Path) -> None:
+    blob = AFile(tmp_path / "data")
+    checks = Checks(blob.maps, blob.cache.resident, most_wholes=1)
+    (tmp_path / "other").write_bytes(b"x")
+    with (tmp_path / "other").open("rb") as file:
+        elsewhere = Reading(checks, Digest.of(b"x"), file.fileno(), 1)
+        reading = Reading(checks, DIGEST, blob.fd, len(CONTENT))
+        with checks.reading_whole(elsewhere._record), pytest.raises(UnderWay):
+            reading.prepare(0, 1)
+    os.close(blob.fd)
+
+
+def test_the_reading_of_a_whole_is_given_up_when_the_process_stops(tmp_path: Path) -> None:
+    blob = AFile(tmp_path / "data")
+    blob.checks.stopping = True
+    with pytest.raises(Draining):
+        blob.reading().prepare(0, 1)
+    os.close(blob.fd)

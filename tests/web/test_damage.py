@@ -92,7 +92,7 @@ class Node:
             gate,
             draining=lambda: False,
             metrics=lambda _node: b"",
-            clock=self.upkeep._clock,
+            clock=self.upkeep.clock,
         )
         self._resource = Routes(blobs, status).app.resource()
         self._new_wire = new_wire

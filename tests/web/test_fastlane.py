@@ -283,7 +283,7 @@ def test_the_oldest_blob_makes_room(tmp_path: Path) -> None:
         watched = store.watch(digest)
         assert watched is not None
         reading = Reading(checks, digest, watched.fd, watched.info.length)
-        hot.keep(HotBlob(watched, BlobSource(reading, nobody), 1, lambda close: close()))
+        hot.keep(HotBlob(watched, BlobSource(reading, nobody, reactor), 1, lambda close: close()))
 
     assert [hot.has(digest.hex.encode()) for digest in digests] == [False, True, True]
     hot.clear()
