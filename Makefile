@@ -38,6 +38,7 @@ lint: $(VENV)/for-test
 prove: $(VENV)/for-test
 	DTFC_PROVE_MIB=1024 $(BIN)/python -m pytest -q -s -m "prove or not prove" tests/live $(ARGS)
 	DTFC_HYPOTHESIS=big $(BIN)/python -m pytest -q --ignore=tests/live --ignore=tests/process $(ARGS)
+	$(BIN)/python -m prove
 
 bench: $(VENV)/for-test
 	$(BIN)/python -m bench $(ARGS)

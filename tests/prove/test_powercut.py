@@ -39,7 +39,7 @@ FAULTS: dict[str, tuple[str, Callable[[Step], bool]]] = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_sync_that_does_nothing_is_found(fault: str) -> None:
     workload, deaf = FAULTS[fault]
-    job = Job(workload, "two levels", 1, samples=2, recoveries=0, enough=1)
+    job = Job(workload, "two levels", 1, samples=2, points=100, recoveries=0, enough=1)
     assert run(job, deaf).counted > 0
 
 
