@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
 from twisted.internet import tcp, unix
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -219,21 +219,30 @@ class Node(MultiService):
         self.site.abort()
         # What is cut notices it in the next turn, and has a line to write.
         await deferLater(self._reactor, 0)
-        self._access_log.flush()
-        self._stalls.stop()
-        if self._expiry.running:
-            self._expiry.stop()
-        await (self._watch.stopService() or succeed(None))
-        if self._upkeep is not None:
-            await self._upkeep.stop()
-        if self._loader is not None:
-            await self._loader.stop()
-        if self._writer is not None:
-            await self._writer.stop()
-        self._hot.clear()
-        self._disk.stop()
-        if self._store is not None:
-            self._store.close()
+        steps: list[Callable[[], Any] | None] = [
+            self._access_log.flush,
+            self._stalls.stop,
+            self._expiry.stop if self._expiry.running else None,
+            self._watch.stopService,
+            None if self._upkeep is None else self._upkeep.stop,
+            None if self._loader is None else self._loader.stop,
+            None if self._writer is None else self._writer.stop,
+            self._hot.clear,
+            # Its threads would keep the process alive, whatever went wrong before.
+            self._disk.stop,
+            None if self._store is None else self._store.close,
+        ]
+        for step in steps:
+            if step is not None:
+                await self._end(step)
+
+    async def _end(self, step: Callable[[], Any]) -> None:
+        try:
+            ending = step()
+            if ending is not None:
+                await ending
+        except Exception:  # noqa: BLE001 - the others must still have their turn
+            self._log.failure("stopping: {step}", step=step)
 
     # -- while it runs ------------------------------------------------------
 

@@ -118,8 +118,10 @@ class Ledger:
     def read(self) -> Progress:
         """Return what the file says, whoever has the lock."""
         try:
-            with open(self._path, encoding="ascii", errors="replace") as file:
-                return parse_progress(file.read(4096))
+            # Not as ASCII: a process that has shed its privileges may not be able
+            # to import Python's codec for it.
+            with open(self._path, "rb") as file:
+                return parse_progress(file.read(4096).decode("utf-8", "replace"))
         except OSError:
             return Progress()
 
@@ -127,7 +129,7 @@ class Ledger:
         """Write it down; the caller has the lock."""
         # On a full disk the old progress stays, which does no harm.
         with contextlib.suppress(OSError):
-            content = compose_progress(progress).encode("ascii")
+            content = compose_progress(progress).encode()
             os.pwrite(self._fd, content, 0)
             os.ftruncate(self._fd, len(content))
 

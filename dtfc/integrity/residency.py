@@ -69,7 +69,8 @@ def by_cachestat() -> Resident | None:
         pages = (offset + count - 1) // page - offset // page + 1
         return int(counts.cached) >= pages
 
-    fd = os.open(sys.executable, os.O_RDONLY | os.O_CLOEXEC)
+    # Of its own: by now the process may be a user that can read none of its files.
+    fd = os.memfd_create("page")
     try:
         works = ask(fd, _Range(0, page), _Counts())
     finally:

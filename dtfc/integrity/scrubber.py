@@ -30,6 +30,9 @@ from dtfc.store.blobs import Store
 #: process that scrubs has ended.
 LOOK_AGAIN = 60.0
 
+#: Seconds until it is looked again whether a scrub that is off was switched on.
+LOOK_WHILE_OFF = 1.0
+
 #: Seconds after which progress is written down.
 WRITE_EVERY = 10.0
 
@@ -118,7 +121,7 @@ class Scrubber:
         if running is not None:
             running.cancel()
             await running
-        await self._disk.run(self._ledger.close)
+        self._ledger.close()
 
     async def _run(self) -> None:
         try:
@@ -127,7 +130,11 @@ class Scrubber:
                     await self._pass_if_due()
                 except (DtfcError, OSError) as error:
                     self._log.error("the scrub stopped for now: {why}", why=str(error))
-                await deferLater(self._clock, LOOK_AGAIN)
+                except CancelledError:
+                    raise
+                except Exception:  # noqa: BLE001 - the next pass may get through
+                    self._log.failure("the scrub stopped for now")
+                await deferLater(self._clock, LOOK_AGAIN if self.pace.rate else LOOK_WHILE_OFF)
         except CancelledError:
             pass
 
@@ -178,8 +185,9 @@ class Scrubber:
 
     async def _wait(self, count: int, began: float) -> None:
         """Wait until the rate allows the next step, longer while others are served."""
-        if not self.pace.rate:
-            raise CancelledError
+        while not self.pace.rate:
+            # Switched off by a reload, and perhaps on again by another one.
+            await deferLater(self._clock, LOOK_WHILE_OFF)
         # Looking at a blob costs as much as reading a block of it.
         seconds = max(count, 4096) / self.pace.rate
         if self._busy():

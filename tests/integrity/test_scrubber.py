@@ -86,6 +86,36 @@ async def test_while_others_are_served_it_is_slower(spoilt: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_switched_off_it_reads_nothing_and_switched_on_it_goes_on(spoilt: Any) -> None:
+    for _ in range(6):
+        spoilt.put(os.urandom(CHUNK))
+    node = Node(spoilt)
+    node.scrubber.start()
+    node.run(2)
+    node.scrubber.pace = Pace(0, 1e6)
+    node.run(1)
+    read = node.scrubber.bytes
+    node.run(100)
+    assert node.scrubber.bytes == read
+    node.scrubber.pace = Pace(RATE, 1e6)
+    node.run(10)
+    assert node.scrubber.bytes == 6 * CHUNK
+    await node.scrubber.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_off_from_the_start_it_begins_soon_after_it_was_switched_on(spoilt: Any) -> None:
+    spoilt.put(b"blob")
+    node = Node(spoilt, Pace(0, 1e6))
+    node.scrubber.start()
+    node.run(5)
+    node.scrubber.pace = Pace(RATE, 1e6)
+    node.run(3)
+    assert node.scrubber.progress.blobs == 1
+    await node.scrubber.stop()
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_next_process_goes_on_where_it_was(spoilt: Any) -> None:
     for _ in range(40):
         spoilt.put(os.urandom(CHUNK))
