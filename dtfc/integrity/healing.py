@@ -12,8 +12,9 @@ goes wrong here leaves a wrong byte where it can be read.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -71,6 +72,8 @@ class Damaged:
         self.map = chunk_map
         self.patch = patch
         self.mending: Deferred[None] | None = None
+        self.users = 0
+        """Responses that need a chunk of it now."""
         self.fetching: dict[int, list[Deferred[None]]] = {}
         """Chunks that are on their way, and who waits for each."""
 
@@ -128,9 +131,10 @@ class Healing:
         """
         try:
             damaged = await self._find(reading, chunk)
-            with damaged.patch.held():
+            with self._used(damaged):
                 await self._fetch(damaged, chunk or 0)
                 reading.take_from(damaged.patch)
+                self._begin(damaged)
         except (Absent, PeersUnreached) as error:
             await self._put_aside(reading.digest, reading.inode, error)
             raise Corrupt(reading.digest.hex, chunk) from error
@@ -139,7 +143,19 @@ class Healing:
             digest = reading.digest.hex
             self._log.error("{digest} is damaged and stays: {why}", digest=digest, why=str(error))
             raise Corrupt(digest, chunk) from error
-        self._begin(damaged)
+
+    @contextlib.contextmanager
+    def _used(self, damaged: Damaged) -> Iterator[None]:
+        """Keep a damaged file meanwhile; nobody mends what no peer had anything of."""
+        damaged.users += 1
+        try:
+            yield
+        finally:
+            damaged.users -= 1
+            if not damaged.users and damaged.mending is None:
+                if self._damaged.get(damaged.digest) is damaged:
+                    del self._damaged[damaged.digest]
+                self._disk.run(damaged.close)
 
     async def heal_later(self, reading: Reading, chunk: int | None) -> None:
         """Begin to mend a blob that a peer asked for; the peer asks somebody else.
@@ -166,9 +182,7 @@ class Healing:
         known = self._damaged.get(reading.digest)
         if known is not None and known.inode == reading.inode:
             return known
-        damaged = await self._disk.run(self._open, reading)
-        if damaged is None:
-            raise Absent(reading.digest.hex)
+        damaged = await self._opened(reading)
         # Somebody else may have been quicker meanwhile.
         known = self._damaged.setdefault(reading.digest, damaged)
         if known is not damaged and known.inode == damaged.inode:
@@ -176,6 +190,19 @@ class Healing:
             return known
         self._damaged[reading.digest] = damaged
         return damaged
+
+    async def _opened(self, reading: Reading) -> Damaged:
+        lane = Lane(self._disk)
+        opened: list[Damaged | None] = []
+        try:
+            await lane.run(lambda: opened.append(self._open(reading)))
+        except BaseException:
+            # The client may have left while it was opened.
+            lane.run(_close_all, opened)
+            raise
+        if opened[0] is None:
+            raise Absent(reading.digest.hex)
+        return opened[0]
 
     def _open(self, reading: Reading) -> Damaged | None:
         chunk_map = self._repair.read_map(reading.digest, reading.length)
@@ -410,6 +437,7 @@ class Healing:
                 await self._join(damaged)
 
 
-def _close_all(mendings: list[Mending]) -> None:
-    for each in mendings:
-        each.close()
+def _close_all(opened: Sequence[Mending | Damaged | None]) -> None:
+    for each in opened:
+        if each is not None:
+            each.close()

@@ -49,7 +49,9 @@ class Patch:
         Raises:
             OSError: as the operating system says.
         """
-        write_all(self._scratch.fd, [content], index * CHUNK)
+        # Held, for whoever waits for it may give up, and close the file, meanwhile.
+        with self.held():
+            write_all(self._scratch.fd, [content], index * CHUNK)
         self._chunks.add(index)
 
     @contextlib.contextmanager

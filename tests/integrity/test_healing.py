@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 
 from dtfc.digest import Digest
 from dtfc.disk import InlineDisk
@@ -131,6 +131,32 @@ async def test_without_a_peer_that_has_it_it_is_put_aside(
         spoilt.store.open(digest)
     assert spoilt.store.repair.is_quarantined(digest)
     assert opened.healing.quarantined == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_put_aside_by_a_response_comes_back_when_a_peer_does(spoilt: Any) -> None:
+    digest = spoilt.put(LARGE)
+    spoilt.flip(digest, CHUNK)
+    peers = Peers()
+    opened = Opened(spoilt, digest, peers)
+    with pytest.raises(Corrupt):
+        await opened.read(CHUNK, 1)
+    opened.close()
+    peers.blobs[digest] = LARGE
+    assert await opened.healing.retry(_no_load) == 1
+    assert spoilt.content(digest) == LARGE
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_put_aside_by_a_response_is_not_kept_open(spoilt: Any) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    digest = spoilt.put(LARGE)
+    spoilt.flip(digest, CHUNK)
+    opened = Opened(spoilt, digest, Peers())
+    with pytest.raises(Corrupt):
+        await opened.read(CHUNK, 1)
+    opened.close()
+    assert len(os.listdir("/proc/self/fd")) <= before + 1  # the catalog's
 
 
 @pytest_twisted.ensureDeferred
@@ -263,3 +289,7 @@ async def test_many_readers_of_one_damaged_blob_share_its_healing(spoilt: Any) -
         reading.close()
     assert len(peers.asked) == 1
     opened.blob.close()
+
+
+def _no_load(_digest: Digest) -> Deferred[object]:
+    return fail(Absent("0" * 128, everywhere=True))
