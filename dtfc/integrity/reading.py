@@ -88,9 +88,9 @@ class Checks:
 
     Args:
         maps: where chunk maps lie.
-        resident: whether bytes of a file are in the page cache; asked from any
-            thread.
+        resident: whether bytes of a file are in the page cache; asked on the loop.
         mode: what is verified; may be replaced.
+        there: the same, asked from any thread; ``resident``, if None.
         most_wholes: blobs that are read whole at once; each takes a disk
             thread for as long as that lasts.
     """
@@ -100,10 +100,14 @@ class Checks:
         maps: Maps,
         resident: Resident,
         mode: Mode = Mode.CHUNK,
+        *,
+        there: Resident | None = None,
         most_wholes: int = 4,
     ) -> None:
         self.maps = maps
         self.resident = resident
+        # What threads find missing must not make the loop wary.
+        self.there = there or resident
         self.mode = mode
         self.verified = Verified()
         self.maps_in_use = MapsInUse()
@@ -180,7 +184,7 @@ class Reading:
         self.length = length
         self.fd = fd
         self._checks = checks
-        self._overlay: Overlay | None = None
+        self._overlays: tuple[Overlay, ...] = ()
         self._lock = threading.Lock()
         self._closed = False
         try:
@@ -197,14 +201,19 @@ class Reading:
         """The file's."""
         return self._record.generation.inode
 
+    @property
+    def verifies(self) -> bool:
+        """Whether anything is verified at all."""
+        return self._checks.mode is not Mode.OFF
+
     def take_from(self, overlay: Overlay) -> None:
-        """Send from there what the file has wrong."""
-        if overlay is self._overlay:
-            return
-        overlay.hold()
-        earlier, self._overlay = self._overlay, overlay
-        if earlier is not None:
-            earlier.release()
+        """Send from there what the file has wrong, until this is closed.
+
+        Those before it stay: somebody else may be sending from one right now.
+        """
+        if overlay not in self._overlays:
+            overlay.hold()
+            self._overlays = (*self._overlays, overlay)
 
     def close(self) -> None:
         """Say that nothing is sent from it any more; harmless when repeated."""
@@ -214,8 +223,8 @@ class Reading:
             self._closed = True
         self._checks.open.discard(self)
         self._checks.verified.give_back(self._record)
-        overlay, self._overlay = self._overlay, None
-        if overlay is not None:
+        overlays, self._overlays = self._overlays, ()
+        for overlay in overlays:
             overlay.release()
 
     # -- asked on the loop ----------------------------------------------------
@@ -231,7 +240,7 @@ class Reading:
         record = self._record
         return (
             (mode is Mode.CHUNK or record.whole)
-            and self._overlay is None
+            and not self._overlays
             and record.covers(offset, offset + count)
         )
 
@@ -239,7 +248,11 @@ class Reading:
         """Whether these are all of the blob's bytes."""
         if self._checks.mode is Mode.OFF:
             return True
-        return hashlib.sha512(content).digest() == self.digest.raw
+        right = hashlib.sha512(content).digest() == self.digest.raw
+        if not right:
+            # It rotted and was read back unnoticed: what was verified is gone.
+            self._record.forget_all()
+        return right
 
     def sendable(self, offset: int, count: int) -> int:
         """Return the file from which bytes of one chunk may leave now; -1 if from none yet.
@@ -253,22 +266,36 @@ class Reading:
         Raises:
             OSError: the file cannot be looked at.
         """
-        overlay = self._overlay
-        if overlay is not None and overlay.has(offset // CHUNK):
-            return overlay.fd if self._checks.resident(overlay.fd, offset, count) else -1
-        mode = self._checks.mode
-        if mode is not Mode.OFF:
-            record = self._current()
-            if mode is Mode.WHOLE and not record.whole:
-                return -1
-            if not record.covers(offset, offset + count):
-                return -1
-        return self.fd if self._checks.resident(self.fd, offset, count) else -1
+        fd = self.file_of(offset, count)
+        return fd if fd >= 0 and self._checks.resident(fd, offset, count) else -1
 
-    def file_of(self, offset: int) -> int:
-        """Return the file in which the byte at ``offset`` is right, once it was prepared."""
-        overlay = self._overlay
-        return overlay.fd if overlay is not None and overlay.has(offset // CHUNK) else self.fd
+    def file_of(self, offset: int, count: int) -> int:
+        """Return the file in which bytes of one chunk were verified; -1 if in none.
+
+        They need not be in the page cache any more.
+
+        Raises:
+            OSError: the file cannot be looked at.
+        """
+        overlay = self._overlay_of(offset // CHUNK)
+        if overlay is not None:
+            return overlay.fd
+        if self._checks.mode is not Mode.OFF:
+            record = self._current()
+            if self._needs_whole(record) or not record.covers(offset, offset + count):
+                return -1
+        return self.fd
+
+    def _overlay_of(self, index: int) -> Overlay | None:
+        return next((each for each in self._overlays if each.has(index)), None)
+
+    def _needs_whole(self, record: Record) -> bool:
+        """Whether the digest of the whole must be taken before anything leaves.
+
+        Not of what is known to be damaged: it would be wrong again. Each chunk
+        is verified alone then.
+        """
+        return self._checks.mode is Mode.WHOLE and not record.whole and not self._overlays
 
     def _current(self) -> Record:
         """Return the record of the file's state as it is now."""
@@ -292,9 +319,9 @@ class Reading:
             Draining: the process stops.
         """
         index = offset // CHUNK
-        overlay = self._overlay
+        overlay = self._overlay_of(index)
         try:
-            if overlay is not None and overlay.has(index):
+            if overlay is not None:
                 read_chunk(overlay.fd, index, self.length)
             elif self._checks.mode is Mode.OFF:
                 self._read(self.fd, index, self.length)
@@ -307,7 +334,7 @@ class Reading:
         for _ in range(_READINGS_OF_A_CHANGING_FILE):
             record = self._current()
             self._forget_what_left(record, index)
-            if self._checks.mode is Mode.WHOLE and not record.whole:
+            if self._needs_whole(record):
                 self._verify_whole(record)
                 continue
             if record.covers(offset, offset + count):
@@ -363,7 +390,7 @@ class Reading:
 
     def _has(self, index: int) -> bool:
         start = index * CHUNK
-        return self._checks.resident(self.fd, start, min(CHUNK, self.length - start))
+        return self._checks.there(self.fd, start, min(CHUNK, self.length - start))
 
     def _read(self, fd: int, index: int, length: int) -> memoryview | None:
         fadvise = getattr(os, "posix_fadvise", None)
@@ -383,7 +410,7 @@ class Reading:
                 return
             seen.add(id(record))
             try:
-                if self._checks.resident(self.fd, 0, self.length):
+                if self._checks.there(self.fd, 0, self.length):
                     return
                 for index, verified in enumerate(record.chunks):
                     if verified and not self._has(index):

@@ -10,12 +10,16 @@ from twisted.internet.task import deferLater
 from dtfc.disk import Lane
 from dtfc.errors import Corrupt
 from dtfc.integrity.reading import Reading, UnderWay
+from dtfc.store.chunkmap import CHUNK
 
 #: Seconds until it is looked again whether somebody else has read the whole ...
 FIRST_LOOK = 0.02
 
 #: ... doubled each time, up to this.
 LONGEST_LOOK = 0.5
+
+#: Times that a file which changes while it is verified is verified again.
+TRIES = 5
 
 Heal = Callable[[Reading, int | None], Awaitable[None]]
 
@@ -51,14 +55,21 @@ class BlobSource:
             Corrupt: they are wrong, and right ones cannot be had.
             StoreFailure: the file cannot be read.
         """
-        try:
-            await self._verify(lane, offset, count)
-        except Corrupt as corrupt:
-            await self._heal(self.reading, corrupt.chunk)
-        fd = self.reading.sendable(offset, count)
-        # Where the kernel cannot say what is in the page cache, this was the
-        # best that can be known.
-        return self.reading.file_of(offset) if fd < 0 else fd
+        index = offset // CHUNK
+        for _ in range(TRIES):
+            try:
+                await self._verify(lane, offset, count)
+            except Corrupt as corrupt:
+                await self._heal(self.reading, corrupt.chunk)
+                if corrupt.chunk != index:
+                    # Of the whole another chunk was found wrong first.
+                    continue
+            # In the page cache or not: more cannot be known where the kernel
+            # does not say. But the file may have changed since.
+            fd = self.reading.file_of(offset, count)
+            if fd >= 0:
+                return fd
+        raise Corrupt(self.reading.digest.hex, index)
 
     async def _verify(self, lane: Lane, offset: int, count: int) -> None:
         pause = FIRST_LOOK
