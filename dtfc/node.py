@@ -45,6 +45,7 @@ from dtfc.web.smallputs import Writer
 from dtfc.web.stalls import StallDetector, keep_collections_short
 from dtfc.web.status import Status
 from dtfc.web.transmit import FileServer, LocalServer
+from dtfc.web.wakeups import Wakeups, wakeups_of
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IListeningPort
@@ -116,6 +117,7 @@ class Node(MultiService):
         )
         self.site.trusted_proxies = settings.trusted_proxies
         self._stopping = False
+        self._wakeups: Wakeups | None = None
         self._store: Store | None = None
         self._loader: Loader | None = None
         self._upkeep: Upkeep | None = None
@@ -129,6 +131,10 @@ class Node(MultiService):
             port.transport = LocalServer
         elif isinstance(port, tcp.Port):
             port.transport = FileServer
+            if self._wakeups is None:
+                self._wakeups = wakeups_of(self._reactor)
+            # FileServer looks for it there, in its own constructor already.
+            port.wakeups = self._wakeups  # type: ignore[attr-defined]  # a port of ours
         self.site.add_port(port)
 
     # -- start and stop -----------------------------------------------------
@@ -227,6 +233,7 @@ class Node(MultiService):
             None if self._upkeep is None else self._upkeep.stop,
             None if self._loader is None else self._loader.stop,
             None if self._writer is None else self._writer.stop,
+            None if self._wakeups is None else self._wakeups.close,
             self._hot.clear,
             # Its threads would keep the process alive, whatever went wrong before.
             self._disk.stop,

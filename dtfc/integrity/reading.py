@@ -382,6 +382,25 @@ class Reading:
                 raise Draining
         return examination.result()
 
+    def map_was_wrong(self) -> bool:
+        """Tell whether the map is what is wrong of a chunk, and make it anew (blocks).
+
+        The digest goes before the map: asked where nobody has a chunk as the
+        map wants it.
+        """
+        known = self._checks.map_of(self.digest, self.length)
+        if known is None:
+            return False
+        try:
+            found = examine(self.fd, self.digest, self.length, None)
+        except OSError:
+            return False
+        if found.made is None or found.made == known:
+            return False
+        self._checks.maps.write_map(found.made)
+        self._checks.maps_in_use.keep(found.made)
+        return True
+
     def _forget_what_left(self, record: Record, index: int) -> None:
         """Forget what is not in the page cache of what will be read now or ahead."""
         for each in range(index, min(index + AHEAD + 1, len(record.chunks))):

@@ -12,8 +12,8 @@ by a disk thread first. Three ways, the best that works here:
 both, page by page
     cachestat counts a page from the moment on that the disk is asked for it,
     and a stretch may have its first and last page before those between. So for
-    :data:`WARY` seconds after anything was found missing, one byte of every
-    page is read, 80 us a MiB.
+    :data:`WARY` seconds after anything of a file was found missing, one byte of
+    every page is read, 80 us a MiB.
 none
     Other systems: everything counts as not there, so every turn goes through a
     disk thread. Slower, and never a stall.
@@ -111,6 +111,14 @@ def never(_fd: int, _offset: int, _count: int) -> bool:
     return False
 
 
+def plain() -> Resident:
+    """Return a way of asking that takes a page on its way for one that is there.
+
+    For threads, which may wait for it.
+    """
+    return by_cachestat() or by_nowait() or never
+
+
 def best(ticks: Callable[[], float] = time.monotonic) -> Resident:
     """Return the best way of asking that works here; it may be asked from any thread.
 
@@ -123,22 +131,24 @@ def best(ticks: Callable[[], float] = time.monotonic) -> Resident:
     if quick is None:
         return exact or never
     sure = by_nowait(mmap.PAGESIZE) or quick
-    calm, wary_until = exact or quick, 0.0
+    calm = exact or quick
+    # By descriptor: what another file lacks says nothing of this one. A number
+    # that means another file by now costs that one a few microseconds.
+    wary: dict[int, float] = {}
 
     def resident(fd: int, offset: int, count: int) -> bool:
-        nonlocal wary_until
-        if wary_until:
-            if ticks() < wary_until:
+        if wary and fd in wary:
+            if ticks() < wary[fd]:
                 # cachestat first: a read that misses asks the disk, and waits for
                 # its turn there while the disk is busy (31 ms were seen).
                 there = calm(fd, offset, count) and sure(fd, offset, count)
                 if not there:
-                    wary_until = ticks() + WARY
+                    wary[fd] = ticks() + WARY
                 return there
-            wary_until = 0.0
+            wary.pop(fd, None)
         there = (quick if count <= _STEP else calm)(fd, offset, count)
         if not there:
-            wary_until = ticks() + WARY
+            wary[fd] = ticks() + WARY
         return there
 
     return resident

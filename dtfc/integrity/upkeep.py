@@ -93,8 +93,10 @@ class Upkeep:
         self._load = load
         self.clock = clock
         self.retry_every = retry_every
-        resident = residency.best()
-        self.checks = Checks(store.repair, resident, mode, most_wholes)
+        there = residency.plain()
+        self.checks = Checks(
+            store.repair, residency.best(), mode, there=there, most_wholes=most_wholes
+        )
         self.healing = Healing(store, disk, pieces)
         self.scrubber = Scrubber(
             store,
@@ -102,7 +104,7 @@ class Upkeep:
             self.healing,
             clock,
             pace,
-            resident=resident,
+            resident=there,
             busy=ProcessLoad().is_busy,
             load=load,
         )

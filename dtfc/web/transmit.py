@@ -40,6 +40,7 @@ from dtfc.integrity import residency
 if TYPE_CHECKING:
     from dtfc.disk import Lane
     from dtfc.web.request import Request
+    from dtfc.web.wakeups import Wakeups
 
 T = TypeVar("T")
 
@@ -228,6 +229,22 @@ class FileServer(tcp.Server, Metered):
     @property
     def _buffered(self) -> bool:
         return super().unsent
+
+    def startReading(self) -> None:  # noqa: N802 -- Twisted's name
+        """Read when something has come."""
+        wakeups: Wakeups | None = getattr(self.server, "wakeups", None)
+        if wakeups is None:
+            tcp.Server.startReading(self)
+        else:
+            wakeups.add(self)
+
+    def stopReading(self) -> None:  # noqa: N802 -- Twisted's name
+        """Read no more."""
+        wakeups: Wakeups | None = getattr(self.server, "wakeups", None)
+        if wakeups is None:
+            tcp.Server.stopReading(self)
+        else:
+            wakeups.remove(self)
 
     def doRead(self) -> Any:  # noqa: N802 -- Twisted's name
         """Hand on what came: what the base does, in one call instead of three."""
