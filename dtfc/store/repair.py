@@ -26,6 +26,10 @@ from dtfc.store.volume import Scratch, Volume
 
 _ENTRY = re.compile(r"([0-9a-f]{128})\.\d+\Z")
 
+# A folder's time of change may stay the same for as long as a tick of the
+# kernel's clock, so a list made within it may be older than the latest change.
+_SETTLED = 1_000_000_000
+
 
 class Repair:
     """Changes to what lies under a digest that leave the digest as it is.
@@ -42,7 +46,7 @@ class Repair:
         self._volume = volume
         self._folders = folders
         self._catalog = catalog
-        self._listed: tuple[int, list[tuple[Digest, str]]] = (-1, [])
+        self._listed: tuple[int, dict[Digest, list[str]]] = (-1, {})
 
     # -- chunk maps -----------------------------------------------------------
 
@@ -158,11 +162,10 @@ class Repair:
         return True
 
     def _quarantined_facts(self, digest: Digest, inode: int) -> os.stat_result | None:
-        for each, path in self.quarantined():
-            if each == digest:
-                facts = os.stat(path, follow_symlinks=False)
-                if facts.st_ino == inode:
-                    return facts
+        for path in self._aside().get(digest, ()):
+            facts = os.stat(path, follow_symlinks=False)
+            if facts.st_ino == inode:
+                return facts
         return None
 
     def _rename_over(self, source: Scratch, folder: int) -> None:
@@ -222,19 +225,22 @@ class Repair:
         Raises:
             StoreFailure: the folder cannot be listed.
         """
+        return [(digest, path) for digest, paths in self._aside().items() for path in paths]
+
+    def _aside(self) -> dict[Digest, list[str]]:
         folder = self._layout.own("quarantine")
         with self._volume.failing("list the quarantine"):
             # Asked at every PUT, and nearly always empty.
             changed = os.stat(folder).st_mtime_ns
             listed, entries = self._listed
             if listed != changed:
-                matches = [(name, _ENTRY.match(name)) for name in sorted(os.listdir(folder))]
-                entries = [
-                    (Digest.from_hex(match[1]), f"{folder}/{name}")
-                    for name, match in matches
-                    if match
-                ]
-                self._listed = (changed, entries)
+                entries = {}
+                for name in sorted(os.listdir(folder)):
+                    if match := _ENTRY.match(name):
+                        paths = entries.setdefault(Digest.from_hex(match[1]), [])
+                        paths.append(f"{folder}/{name}")
+                if time.time_ns() - changed > _SETTLED:
+                    self._listed = (changed, entries)
         return entries
 
     def is_quarantined(self, digest: Digest) -> bool:
@@ -243,7 +249,7 @@ class Repair:
         Raises:
             StoreFailure: the folder cannot be listed.
         """
-        return any(each == digest for each, _ in self.quarantined())
+        return digest in self._aside()
 
     def release(self, digest: Digest) -> None:
         """Remove a blob's damaged copies: it is here again, or was deleted.
@@ -253,13 +259,12 @@ class Repair:
         Raises:
             StoreFailure: as the operating system says.
         """
-        for each, path in self.quarantined():
-            if each == digest:
-                with (
-                    self._volume.failing("empty the quarantine"),
-                    contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError),
-                ):
-                    os.unlink(path)
+        for path in self._aside().get(digest, ()):
+            with (
+                self._volume.failing("empty the quarantine"),
+                contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError),
+            ):
+                os.unlink(path)
 
 
 def _facts(folder: int) -> os.stat_result | None:

@@ -246,3 +246,26 @@ class _Full:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._volume, name)
+
+
+def test_what_comes_into_quarantine_within_a_tick_of_the_clock_is_listed(store: Store) -> None:
+    first, second = put(store, b"first"), put(store, b"second")
+    store.repair.quarantine(first)
+    folder = store.layout.own("quarantine")
+    facts = os.stat(folder)
+    assert store.repair.is_quarantined(first)
+    store.repair.quarantine(second)
+    # As a kernel does whose clock has not ticked in between.
+    os.utime(folder, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert store.repair.is_quarantined(second)
+
+
+def test_a_quarantine_that_does_not_change_is_listed_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = put(store, b"blob")
+    store.repair.quarantine(digest)
+    os.utime(store.layout.own("quarantine"), (1, 1))
+    assert store.repair.is_quarantined(digest)
+    monkeypatch.setattr(os, "listdir", None)
+    assert store.repair.is_quarantined(digest)
