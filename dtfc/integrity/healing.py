@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from dtfc.digest import Digest
 from dtfc.disk import Disk, Lane
 from dtfc.errors import Absent, Corrupt, Draining, DtfcError, PeersUnreached, StoreFailure
-from dtfc.integrity.examining import is_right
+from dtfc.integrity.examining import examine, is_right
 from dtfc.integrity.mending import Mending, Patch
 from dtfc.integrity.reading import Reading
 from dtfc.store.blobs import Store
@@ -136,6 +136,8 @@ class Healing:
                 reading.take_from(damaged.patch)
                 self._begin(damaged)
         except (Absent, PeersUnreached) as error:
+            if chunk is not None and await self._disk.run(reading.map_was_wrong):
+                return
             await self._put_aside(reading.digest, reading.inode, error)
             raise Corrupt(reading.digest.hex, chunk) from error
         except DtfcError as error:
@@ -307,7 +309,8 @@ class Healing:
         except Draining:
             pass
         except (Absent, PeersUnreached, Corrupt) as error:
-            await self._put_aside(digest, damaged.inode, error)
+            if not await lane.run(self._map_was_wrong, damaged):
+                await self._put_aside(digest, damaged.inode, error)
         except DtfcError as error:
             self._log.error("{digest} is damaged and stays: {why}", digest=digest.hex, why=error)
         except Exception:  # noqa: BLE001 - nobody waits for it, so it has to be told here
@@ -316,6 +319,17 @@ class Healing:
             if self._damaged.get(digest) is damaged:
                 del self._damaged[digest]
             lane.run(damaged.close)
+
+    def _map_was_wrong(self, damaged: Damaged) -> bool:
+        """Whether the digest says that nothing is damaged; then there is another map."""
+        if damaged.map is None:
+            return False
+        with contextlib.suppress(OSError):
+            found = examine(damaged.fd, damaged.digest, damaged.length, None)
+            if found.made is not None:
+                self._repair.write_map(found.made)
+            return found.right
+        return False
 
     async def _rebuild(self, damaged: Damaged, lane: Lane) -> bool:
         mendings: list[Mending] = []
@@ -396,6 +410,11 @@ class Healing:
                 if not await self._rebuild(damaged, lane):
                     return False
             except Corrupt:
+                await load(digest)
+            except (Absent, PeersUnreached):
+                if damaged.map is not None:
+                    raise
+                # It may have been cut off, and no peer has one of that length.
                 await load(digest)
             finally:
                 del self._damaged[digest]

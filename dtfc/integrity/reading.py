@@ -31,7 +31,7 @@ from typing import Protocol
 
 from dtfc.digest import Digest
 from dtfc.errors import Corrupt, Draining, StoreFailure
-from dtfc.integrity.examining import Examination, Examined, is_right, read_chunk
+from dtfc.integrity.examining import Examination, Examined, examine, is_right, read_chunk
 from dtfc.integrity.verified import MapsInUse, Record, Verified, generation_of
 from dtfc.store.chunkmap import CHUNK, ChunkMap, count_of
 

@@ -52,6 +52,9 @@ JSON = "application/json"
 CONDITIONS = ("if-match", "if-none-match", "if-unmodified-since")
 
 
+_OF_NOTHING = Digest.of(b"")
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """On which terms blobs are taken and given.
@@ -214,12 +217,21 @@ class Blobs:
             Corrupt: it is damaged, and no peer could help.
         """
         info, reading = await holding.open(digest)
-        planned = self._plan(request, digest, info.length, int(info.stored_at), info.name)
-        if planned is None:
-            return
         # Who asks for /nopeerload is a peer: to ask it in turn would be a loop.
         heal = self._upkeep.healing.heal if ask_peers else self._upkeep.healing.heal_later
+        if not info.length and digest != _OF_NOTHING and reading.verifies:
+            # Cut off to nothing: no chunk of it would ever be looked at.
+            await heal(reading, None)
         source = BlobSource(reading, heal, self._upkeep.clock)
+        stored_at = int(info.stored_at)
+        planned = self._planned(request, digest, info.length, stored_at, info.name)
+        if planned.status == 416:
+            # "It has no such bytes" is said of the blob, not of what is left of it.
+            first = min(info.length, CHUNK)
+            if first and source.ready(0, first) < 0:
+                await source.prepare(holding.lane, 0, first)
+        if not self._begin(request, digest, planned, info.length, stored_at, info.name):
+            return
         # The first bytes are made ready before the head leaves: while they can
         # turn out to be wrong, there can be another answer.
         span = next((part for part in planned.parts if isinstance(part, Span)), None)
@@ -258,39 +270,49 @@ class Blobs:
     async def _head_of_remote(self, request: Request, digest: Digest) -> None:
         """Answer HEAD from what a peer says: nobody asked for the bytes."""
         remote = await self._loader.probe(digest)
-        if self._plan(request, digest, remote.length, None, remote.name) is not None:
+        planned = self._planned(request, digest, remote.length, None, remote.name)
+        if self._begin(request, digest, planned, remote.length, None, remote.name):
             request.write(b"")
             request.finish()
 
-    def _plan(
+    def _planned(
         self,
         request: Request,
         digest: Digest,
         length: int,
         stored_at: int | None,
         stored_name: str | None,
-    ) -> Plan | None:
-        """Set the head of the answer; None if that was the whole answer."""
-        name = request.query("name")
-        name = check_name(name) if name is not None else stored_name
-        kind = content_type(name)
-        planned = plan(
+    ) -> Plan:
+        """Decide what to answer."""
+        return plan(
             request.method.decode("ascii"),
             request.field,
             Representation(length, digest.etag, stored_at),
-            kind,
+            content_type(_name_of(request, stored_name)),
             secrets.token_hex(16),
             most=self.terms.max_ranges,
         )
+
+    def _begin(  # noqa: PLR0917 -- what is known of a blob; two callers
+        self,
+        request: Request,
+        digest: Digest,
+        planned: Plan,
+        length: int,
+        stored_at: int | None,
+        stored_name: str | None,
+    ) -> bool:
+        """Set the head of the answer; False if that was the whole answer."""
         if planned.status == 412:
             request.problem(precondition_failed())
-            return None
+            return False
         if planned.status == 416:
             request.problem(range_not_satisfiable(length))
-            return None
+            return False
         fields = validator_fields(digest, stored_at, self.terms.max_age)
         if planned.status != 304:
-            inline = request.query("inline") == "1" and is_safe_inline(kind)
+            name = _name_of(request, stored_name)
+            inline = request.query("inline") == "1" and is_safe_inline(content_type(name))
             fields += content_fields(digest, planned, name, inline=inline)
         for field, value in fields:
             request.put(field, value)
@@ -298,8 +320,8 @@ class Blobs:
         if planned.status == 304:
             request.write(b"")
             request.finish()
-            return None
-        return planned
+            return False
+        return True
 
     async def info(self, request: Request, digest: Digest) -> None:
         """Answer what is known here of a blob."""
@@ -488,6 +510,11 @@ def _refused_body(request: Request) -> bool:
         request.problem(unsupported_media_type(", ".join(codings), "the file's own bytes"))
         return True
     return False
+
+
+def _name_of(request: Request, stored_name: str | None) -> str | None:
+    name = request.query("name")
+    return check_name(name) if name is not None else stored_name
 
 
 def _described(info: BlobInfo) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from dtfc.disk import InlineDisk
 from dtfc.errors import Absent, Corrupt, PeersUnreached
 from dtfc.integrity.healing import Healing
 from dtfc.integrity.reading import Checks, Reading
-from dtfc.store.chunkmap import CHUNK
+from dtfc.store.chunkmap import CHUNK, ChunkMap
 
 LARGE = os.urandom(3 * CHUNK + 99)
 
@@ -145,6 +145,54 @@ async def test_what_was_put_aside_by_a_response_comes_back_when_a_peer_does(spoi
     peers.blobs[digest] = LARGE
     assert await opened.healing.retry(_no_load) == 1
     assert spoilt.content(digest) == LARGE
+
+
+def _lie(spoilt: Any, digest: Digest) -> None:
+    """Put a map beside a blob that is whole, and of other bytes."""
+    other = ChunkMap(digest, len(LARGE), os.urandom(32 * 4))
+    spoilt.store.repair.write_map(other)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_map_that_lies_puts_nothing_aside(spoilt: Any) -> None:
+    digest = spoilt.put(LARGE)
+    _lie(spoilt, digest)
+    opened = Opened(spoilt, digest, Peers(LARGE))
+    with pytest.raises(Corrupt):
+        opened.reading.prepare(0, 10)
+    await opened.healing.heal(opened.reading, 0)
+    assert await opened.read(0, 10) == LARGE[:10]
+    opened.close()
+    assert not spoilt.store.repair.is_quarantined(digest)
+
+
+@pytest_twisted.ensureDeferred
+async def test_mending_what_only_has_a_map_that_lies_makes_the_map_anew(spoilt: Any) -> None:
+    digest = spoilt.put(LARGE)
+    right = spoilt.store.repair.read_map(digest, len(LARGE))
+    _lie(spoilt, digest)
+    await Healing(spoilt.store, InlineDisk(), Peers(LARGE)).mend(digest)
+    assert spoilt.content(digest) == LARGE
+    assert spoilt.store.repair.read_map(digest, len(LARGE)) == right
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("left", [0, 3])
+async def test_what_was_cut_off_and_put_aside_is_loaded_whole(spoilt: Any, left: int) -> None:
+    digest = spoilt.put(b"a blob that is small")
+    data = spoilt.folder(digest) / "data"
+    data.chmod(0o644)
+    os.truncate(data, left)
+    loaded: list[Digest] = []
+
+    def load(which: Digest) -> Deferred[object]:
+        loaded.append(which)
+        return succeed(None)
+
+    healing = Healing(spoilt.store, InlineDisk(), Peers())
+    await healing.mend(digest)
+    assert await healing.retry(load) == 1
+    assert loaded == [digest]
 
 
 @pytest_twisted.ensureDeferred

@@ -191,6 +191,24 @@ def test_what_is_in_quarantine_is_not_called_absent(node: Node) -> None:
     assert node.ask()[0] == 503
 
 
+def test_what_was_cut_off_to_nothing_is_not_sent_as_an_empty_blob(node: Node) -> None:
+    node.data.chmod(0o644)
+    os.truncate(node.data, 0)
+    assert node.ask()[0] == 503
+    assert node.store.repair.is_quarantined(DIGEST)
+
+
+def test_an_empty_blob_is_sent(node: Node) -> None:
+    node.store.intake(0).commit(None)
+    assert node.ask(f"/{Digest.of(b'').hex}")[:2] == (200, b"")
+
+
+def test_a_range_behind_the_end_of_what_was_cut_off_is_not_called_impossible(node: Node) -> None:
+    node.data.chmod(0o644)
+    os.truncate(node.data, 5)
+    assert node.ask(Range="bytes=100-199")[0] == 503
+
+
 def test_a_peer_is_sent_elsewhere_and_asks_nobody_in_turn(node: Node) -> None:
     node.flip(7)
     status, _, _ = node.ask(f"/{DIGEST.hex}/nopeerload")
