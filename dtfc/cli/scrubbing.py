@@ -15,10 +15,13 @@ from dtfc.digest import Digest
 from dtfc.errors import Absent
 from dtfc.integrity.progress import Ledger
 from dtfc.integrity.residency import best
-from dtfc.integrity.scrubbing import MEANING, Finding, Reader, Scrub
+from dtfc.integrity.scrubbing import BAD, MEANING, Finding, Reader, Scrub
 from dtfc.store.blobs import Store
 
 _REDRAW = 0.2  # seconds
+
+# Blobs whose verification is entered into the catalog at once.
+_NOTED_TOGETHER = 500
 
 
 @dataclass(slots=True)
@@ -80,7 +83,8 @@ def verify(store: Store, wanted: Sequence[str], *, as_json: bool) -> int:
                 absent.append(digest)
 
     total = store.catalog.totals().bytes if not digests else 0
-    _run(steps(), scrub, total, as_json=as_json)
+    for _ in _shown(steps(), scrub, total, as_json=as_json):
+        scrub.right.clear()
     findings = [*scrub.findings, *(Finding("missing", each.hex, each) for each in absent)]
     return _report(scrub, findings, as_json=as_json)
 
@@ -97,11 +101,27 @@ def scrub_now(store: Store, *, as_json: bool) -> int:
         DtfcError: the store cannot be read.
     """
     scrub = Scrub(store, Reader(best()))
-    _run(scrub.steps(), scrub, store.catalog.totals().bytes, as_json=as_json)
-    for finding in scrub.findings:
-        if finding.kind == "corrupt" and finding.digest is not None:
-            store.repair.quarantine(finding.digest)
-    store.catalog.note_verified(scrub.right, time.time())
+    treated = 0
+
+    def treat() -> None:
+        nonlocal treated
+        for finding in scrub.findings[treated:]:
+            if finding.kind == "corrupt" and finding.digest is not None:
+                store.repair.quarantine(finding.digest, finding.inode)
+        treated = len(scrub.findings)
+
+    def note() -> None:
+        store.catalog.note_verified(scrub.right, time.time())
+        scrub.right.clear()
+
+    total = store.catalog.totals().bytes
+    for _ in _shown(scrub.steps(), scrub, total, as_json=as_json):
+        # At once: a node may heal it, or a client put it, before all is read.
+        treat()
+        if len(scrub.right) >= _NOTED_TOGETHER:
+            note()
+    treat()
+    note()
     return _report(scrub, scrub.findings, as_json=as_json)
 
 
@@ -137,7 +157,8 @@ def show_progress(store: Store, *, as_json: bool) -> int:
     return 0
 
 
-def _run(steps: Iterator[int], scrub: Scrub, total: int, *, as_json: bool) -> None:
+def _shown(steps: Iterator[int], scrub: Scrub, total: int, *, as_json: bool) -> Iterator[None]:
+    """Take the steps, and show how far they are and what they find."""
     screen = Screen(sys.stderr, total, time.monotonic())
     told = 0
     for _ in steps:
@@ -145,6 +166,7 @@ def _run(steps: Iterator[int], scrub: Scrub, total: int, *, as_json: bool) -> No
         while told < len(scrub.findings) and not as_json:
             _tell(scrub.findings[told])
             told += 1
+        yield
     screen.draw(scrub.tally.bytes, over=True)
 
 
@@ -155,7 +177,7 @@ def _tell(finding: Finding) -> None:
 
 
 def _report(scrub: Scrub, findings: Sequence[Finding], *, as_json: bool) -> int:
-    bad = [each for each in findings if each.kind in ("corrupt", "missing")]
+    bad = [each for each in findings if each.kind in BAD]
     if as_json:
         facts = {
             "blobs": scrub.tally.blobs,

@@ -16,7 +16,7 @@ from dtfc.digest import Digest
 from dtfc.store.chunkmap import CHUNK, ChunkHashes, ChunkMap, count_of
 
 #: What a disk answers for a block that it cannot read.
-_UNREADABLE = (errno.EIO, errno.EBADMSG, errno.EUCLEAN if hasattr(errno, "EUCLEAN") else errno.EIO)
+UNREADABLE = (errno.EIO, errno.EBADMSG, errno.EUCLEAN if hasattr(errno, "EUCLEAN") else errno.EIO)
 
 _local = threading.local()
 
@@ -50,7 +50,7 @@ def read_chunk(fd: int, index: int, length: int) -> memoryview | None:
                 break
             got += count
     except OSError as error:
-        if error.errno in _UNREADABLE:
+        if error.errno in UNREADABLE:
             return None
         raise
     return view[:got]

@@ -23,7 +23,7 @@ from dtfc.disk import Disk
 from dtfc.errors import DtfcError
 from dtfc.integrity.healing import Healing
 from dtfc.integrity.progress import Ledger, Progress
-from dtfc.integrity.scrubbing import MEANING, Finding, Reader, Scrub
+from dtfc.integrity.scrubbing import BAD, MEANING, Finding, Reader, Scrub
 from dtfc.store.blobs import Store
 
 #: Seconds until it is looked again whether a pass is due, or whether the
@@ -210,7 +210,7 @@ class Scrubber:
                     await self._load(finding.digest)
 
     def _tell(self, finding: Finding) -> None:
-        level: Any = self._log.error if finding.kind in ("corrupt", "missing") else self._log.warn
+        level: Any = self._log.error if finding.kind in BAD else self._log.warn
         level("scrub: {where}: {meaning}", where=finding.where, meaning=MEANING[finding.kind])
 
 

@@ -25,25 +25,30 @@ from typing import Literal
 
 from dtfc.digest import Digest
 from dtfc.errors import DtfcError, StoreFailure
-from dtfc.integrity.examining import Examination, read_chunk
+from dtfc.integrity.examining import UNREADABLE, Examination, read_chunk
 from dtfc.store import notes
 from dtfc.store.blobs import Store
 from dtfc.store.chunkmap import CHUNK
 
-Kind = Literal["corrupt", "missing", "stray", "mode", "map"]
+Kind = Literal["corrupt", "missing", "unreadable", "stray", "mode", "map"]
 
 #: What every kind of finding means, for people.
 MEANING: dict[Kind, str] = {
     "corrupt": "bytes that are not the blob's",
     "missing": "in the catalog, but not on the disk",
+    "unreadable": "this process may not read it; left alone",
     "stray": "does not belong there; left alone",
     "mode": "could be written to; made read-only",
     "map": "a chunk map that was wrong, or of nothing; made anew, or removed",
 }
 
+#: The kinds that say of a blob that it cannot be relied on.
+BAD: tuple[Kind, ...] = ("corrupt", "missing", "unreadable")
+
 _BLOCK = 4096  # what O_DIRECT wants lengths to be a multiple of
 _READ_ONLY = 0o444
 _NOT_DIRECT = (errno.EINVAL, errno.EOPNOTSUPP)
+_FORBIDDEN = (errno.EACCES, errno.EPERM)
 _KNOWN = frozenset({notes.DATA, notes.NAMES, notes.CHUNKS, "403", "404"})
 
 
@@ -55,11 +60,14 @@ class Finding:
         kind: what.
         where: the digest, or a path below the store's folder.
         digest: of the blob; None for what belongs to none.
+        inode: of the file that is damaged, if that is known: another one may
+            have taken its place by the time that something is done about it.
     """
 
     kind: Kind
     where: str
     digest: Digest | None = None
+    inode: int | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)
@@ -113,8 +121,10 @@ class Reader:
         try:
             got = os.preadv(fd, [memoryview(self._buffer)[: -(-wanted // _BLOCK) * _BLOCK]], start)
         except OSError as error:
+            if error.errno in UNREADABLE:
+                return None
             if error.errno not in _NOT_DIRECT:
-                return read_chunk(fd, index, length)
+                raise
             got = -1
         if got >= wanted:
             return memoryview(self._buffer)[:wanted]
@@ -173,8 +183,9 @@ class Scrub:
             self.cursor = digest
             self.done = (self.tally.blobs, self.tally.bytes)
             yield 0
-        for digest in self._store.missing():
-            self._find("missing", digest.hex, digest)
+        for gone in self._store.missing():
+            if gone is not None:
+                self._find("missing", gone.hex, gone)
             yield 0
 
     def one(self, digest: Digest) -> Iterator[int]:
@@ -186,9 +197,11 @@ class Scrub:
         with self._store.folder_of(digest) as folder:
             yield from self._blob(digest, folder)
 
-    def _find(self, kind: Kind, where: str, digest: Digest | None = None) -> None:
+    def _find(
+        self, kind: Kind, where: str, digest: Digest | None = None, inode: int | None = None
+    ) -> None:
         self.tally.found[kind] += 1
-        self.findings.append(Finding(kind, where, digest))
+        self.findings.append(Finding(kind, where, digest, inode))
 
     def _stray(self, path: str) -> None:
         self._find("stray", path)
@@ -200,8 +213,12 @@ class Scrub:
                 self._find("stray", f"{self._store.layout.relative(digest)}/{name}", digest)
             fd = self._reader.open(folder)
         except OSError as error:
-            if error.errno == errno.EIO:
+            if error.errno in UNREADABLE:
                 self._find("corrupt", digest.hex, digest)
+                return
+            if error.errno in _FORBIDDEN:
+                # Told, and gone past: the pass would never get behind it.
+                self._find("unreadable", digest.hex, digest)
                 return
             raise StoreFailure("read a blob", error) from error
         if fd is None:
@@ -243,8 +260,9 @@ class Scrub:
         found = examination.result()
         if not found.right:
             # Unless it was deleted, or replaced, while it was read.
-            if os.fstat(fd).st_nlink:
-                self._find("corrupt", digest.hex, digest)
+            facts = os.fstat(fd)
+            if facts.st_nlink:
+                self._find("corrupt", digest.hex, digest, facts.st_ino)
             return
         self.right.append(digest)
         if found.made is not None and found.made != known:

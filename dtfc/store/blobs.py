@@ -361,10 +361,14 @@ class Store:
                 raise Absent(digest.hex)
             yield folder
 
-    def missing(self) -> Iterator[Digest]:
+    def missing(self) -> Iterator[Digest | None]:
         """Yield what the catalog says is here, and is not.
 
         Nothing while the catalog itself waits to be rebuilt.
+
+        Yields:
+            The digest; None for each blob that is here, so that who asks can
+            pace it.
 
         Raises:
             StoreFailure: as the operating system says.
@@ -374,8 +378,7 @@ class Store:
             for digest in page:
                 gone = not self.keeps(digest) and self.marker(digest) is None
                 # Unless it went while we looked.
-                if gone and self.catalog.has(digest):
-                    yield digest
+                yield digest if gone and self.catalog.has(digest) else None
             last = page[-1]
 
     # -- in -----------------------------------------------------------------

@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dtfc.cli.main import main
 from dtfc.digest import Digest
+from dtfc.integrity.scrubbing import Scrub
 from dtfc.store.blobs import open_store
 
 
@@ -98,6 +100,26 @@ def test_scrub_for_scripts(base: Path, capsys: pytest.CaptureFixture[str]) -> No
     main(["scrub", "--basedir", str(base), "--json"])
     told = json.loads(capsys.readouterr().out)
     assert (told["under_way"], told["of_blobs"], told["quarantine"]) == (False, 2, 0)
+
+
+def test_scrub_now_leaves_alone_what_was_put_right_meanwhile(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = data_file(base, b"damaged")
+    real = Scrub.steps
+
+    def steps(self: Scrub) -> Iterator[int]:
+        for count in real(self):
+            if self.findings and path.read_bytes() != b"damaged":
+                # Before what was found is told, a node renames right bytes over it.
+                healed = path.with_name("healed")
+                healed.write_bytes(b"damaged")
+                healed.rename(path)
+            yield count
+
+    monkeypatch.setattr(Scrub, "steps", steps)
+    assert main(["scrub", "--now", "--basedir", str(base)]) == 1
+    assert path.read_bytes() == b"damaged"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")

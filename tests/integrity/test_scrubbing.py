@@ -167,3 +167,50 @@ def test_what_was_read_right_is_remembered_with_its_time(spoilt: Any) -> None:
     assert found.right == [right]
     assert wrong not in found.right
     assert Digest.of(b"right") == right
+
+
+def test_a_block_that_the_disk_cannot_read_is_found(
+    spoilt: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, sound = spoilt.put(LARGE), spoilt.put(b"a sound one")
+    inode = (spoilt.folder(bad) / "data").stat().st_ino
+    real = os.preadv
+
+    def broken(fd: int, buffers: Any, offset: int) -> int:
+        if os.fstat(fd).st_ino == inode:
+            if len(buffers[0]) % 4096 == 0:
+                raise OSError(errno.EIO, "Input/output error")
+            raise OSError(errno.EINVAL, "what O_DIRECT says of a buffer that is not aligned")
+        return real(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", broken)
+    found = scrub(spoilt)
+    assert found.findings == [Finding("corrupt", bad.hex, bad)]
+    assert found.findings[0].inode == inode
+    assert found.right == [sound]
+
+
+def test_what_may_not_be_read_is_told_and_the_rest_is_read(
+    spoilt: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = sorted((spoilt.put(each) for each in (b"1", b"2", b"3")), key=lambda each: each.raw)
+    inode = spoilt.folder(digests[1]).stat().st_ino
+    real = Reader.open
+
+    def forbidden(self: Reader, folder: int) -> int | None:
+        if os.fstat(folder).st_ino == inode:
+            raise OSError(errno.EACCES, "Permission denied")
+        return real(self, folder)
+
+    monkeypatch.setattr(Reader, "open", forbidden)
+    found = scrub(spoilt)
+    assert found.findings == [Finding("unreadable", digests[1].hex, digests[1])]
+    assert found.right == [digests[0], digests[2]]
+
+
+def test_the_look_at_the_catalog_can_be_paced(spoilt: Any) -> None:
+    for number in range(5):
+        spoilt.put(b"%d" % number)
+    made = Scrub(spoilt.store, Reader(lambda *_: True))
+    # A chunk and its end each; then one step for each that is in the catalog.
+    assert len(list(made.steps())) == 5 * 2 + 5
