@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from dtfc.digest import Digest
+from dtfc.errors import Draining
 from dtfc.store.chunkmap import CHUNK, ChunkHashes, ChunkMap, count_of
 
 #: What a disk answers for a block that it cannot read.
@@ -156,13 +157,24 @@ def examine(
     chunk_map: ChunkMap | None,
     *,
     read: Callable[[int, int, int], memoryview | None] = read_chunk,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Examined:
     """Read a whole blob at once.
 
+    Args:
+        fd: the file.
+        digest: what it must hash to.
+        length: in bytes.
+        chunk_map: the blob's, if it has one that is whole.
+        read: as of :class:`Examination`.
+        stopped: whether to give up, asked after each chunk.
+
     Raises:
+        Draining: told to give up.
         OSError: it cannot be read at all.
     """
     examination = Examination(fd, digest, length, chunk_map, read=read)
     for _ in examination.steps():
-        pass
+        if stopped():
+            raise Draining
     return examination.result()

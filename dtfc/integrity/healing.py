@@ -15,78 +15,21 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dtfc.digest import Digest
 from dtfc.disk import Disk, Lane
 from dtfc.errors import Absent, Corrupt, Draining, DtfcError, PeersUnreached, StoreFailure
-from dtfc.integrity.examining import examine, is_right
+from dtfc.integrity.damaged import Damaged, Pieces
+from dtfc.integrity.examining import examine
 from dtfc.integrity.mending import Mending, Patch
 from dtfc.integrity.reading import Reading
 from dtfc.store.blobs import Store
-from dtfc.store.chunkmap import CHUNK, ChunkMap
+from dtfc.store.chunkmap import CHUNK
 from dtfc.store.repair import Repair
-
-
-class Pieces(Protocol):
-    """Where right bytes come from."""
-
-    async def fetch(
-        self,
-        digest: Digest,
-        length: int,
-        start: int,
-        count: int,
-        is_right: Callable[[bytes], bool],
-    ) -> bytes:
-        """Return a stretch of a blob that is right.
-
-        Raises:
-            Absent: nobody has the blob.
-            PeersUnreached: not everybody could be asked.
-        """
-
-
-class Damaged:
-    """A damaged file that is being mended.
-
-    Args:
-        digest: which blob.
-        fd: the file; belongs to this object.
-        length: of the blob, in bytes.
-        chunk_map: the blob's; None only if the blob has no second chunk.
-        patch: what was fetched for it.
-    """
-
-    def __init__(
-        self, digest: Digest, fd: int, length: int, chunk_map: ChunkMap | None, patch: Patch
-    ) -> None:
-        self.digest = digest
-        self.fd = fd
-        self.inode = os.fstat(fd).st_ino
-        self.length = length
-        self.map = chunk_map
-        self.patch = patch
-        self.mending: Deferred[None] | None = None
-        self.users = 0
-        """Responses that need a chunk of it now."""
-        self.fetching: dict[int, list[Deferred[None]]] = {}
-        """Chunks that are on their way, and who waits for each."""
-
-    def is_right(self, index: int) -> Callable[[bytes], bool]:
-        """Return what tells whether bytes are those of a chunk."""
-        return lambda content: is_right(content, index, self.digest, self.map)
-
-    def close(self) -> None:
-        """Let go of the files."""
-        self.patch.close()
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
 
 
 class Healing:
@@ -96,16 +39,20 @@ class Healing:
         store: where it lies.
         disk: where blocking work runs.
         pieces: gets right bytes.
+        most: blobs that are read or copied whole at once; each takes a disk
+            thread for as long as that lasts.
     """
 
     _log = Logger()
 
-    def __init__(self, store: Store, disk: Disk, pieces: Pieces) -> None:
+    def __init__(self, store: Store, disk: Disk, pieces: Pieces, most: int = 2) -> None:
         self._store = store
         self._repair: Repair = store.repair
         self._disk = disk
         self._pieces = pieces
         self._damaged: dict[Digest, Damaged] = {}
+        self._lacking: dict[str, int] = {}
+        self._turns = DeferredSemaphore(most)
         self._stopping = False
         self.healed = 0
         """Blobs made whole so far."""
@@ -132,12 +79,16 @@ class Healing:
         try:
             damaged = await self._find(reading, chunk)
             with self._used(damaged):
-                await self._fetch(damaged, chunk or 0)
+                try:
+                    await self._fetch(damaged, chunk or 0)
+                except (Absent, PeersUnreached):
+                    if not await self._right_after_all(damaged):
+                        raise
+                    reading.forget_map()
+                    return
                 reading.take_from(damaged.patch)
                 self._begin(damaged)
         except (Absent, PeersUnreached) as error:
-            if chunk is not None and await self._disk.run(reading.map_was_wrong):
-                return
             await self._put_aside(reading.digest, reading.inode, error)
             raise Corrupt(reading.digest.hex, chunk) from error
         except DtfcError as error:
@@ -263,24 +214,33 @@ class Healing:
         known = self._damaged.get(digest)
         if known is None:
             try:
-                known = await self._disk.run(self._open_blob, digest)
+                opened = await self._disk.run(self._open_blob, digest)
             except DtfcError:
                 return False  # it has gone meanwhile
-            if known is None:
-                await self._put_aside(digest, None, Absent(digest.hex))
+            if isinstance(opened, int):
+                await self._put_aside(digest, opened, Absent(digest.hex))
                 return False
-            self._damaged[digest] = known
+            # Somebody else may have been quicker meanwhile.
+            known = self._damaged.setdefault(digest, opened)
+            if known is not opened:
+                self._disk.run(opened.close)
         done = self.healed
         await self._join(known)
         return self.healed > done
 
-    def _open_blob(self, digest: Digest) -> Damaged | None:
+    def _open_blob(self, digest: Digest) -> Damaged | int:
+        """Open a blob to mend it; its inode if the whole has to be loaded."""
         with self._store.open(digest) as blob:
             chunk_map = self._repair.read_map(digest, blob.length)
             if chunk_map is None and blob.length > CHUNK:
-                return None
-            fd = os.dup(blob.fd)
-            return Damaged(digest, fd, blob.length, chunk_map, Patch(self._repair.scratch()))
+                return os.fstat(blob.fd).st_ino
+            patch = Patch(self._repair.scratch())
+            try:
+                fd = os.dup(blob.fd)
+            except OSError as error:
+                patch.close()
+                raise StoreFailure("open a damaged blob", error) from error
+            return Damaged(digest, fd, blob.length, chunk_map, patch)
 
     def _begin(self, damaged: Damaged) -> Deferred[None]:
         if damaged.mending is None:
@@ -309,7 +269,7 @@ class Healing:
         except Draining:
             pass
         except (Absent, PeersUnreached, Corrupt) as error:
-            if not await lane.run(self._map_was_wrong, damaged):
+            if not await self._right_after_all(damaged):
                 await self._put_aside(digest, damaged.inode, error)
         except DtfcError as error:
             self._log.error("{digest} is damaged and stays: {why}", digest=digest.hex, why=error)
@@ -320,16 +280,50 @@ class Healing:
                 del self._damaged[digest]
             lane.run(damaged.close)
 
-    def _map_was_wrong(self, damaged: Damaged) -> bool:
-        """Whether the digest says that nothing is damaged; then there is another map."""
+    async def _right_after_all(self, damaged: Damaged) -> bool:
+        """Whether the digest says that nothing is damaged.
+
+        The map may lie, or the disk have erred once. One examination a blob,
+        joined by all who ask.
+        """
         if damaged.map is None:
             return False
-        with contextlib.suppress(OSError):
-            found = examine(damaged.fd, damaged.digest, damaged.length, None)
-            if found.made is not None:
-                self._repair.write_map(found.made)
-            return found.right
-        return False
+        if damaged.doubt is None:
+            damaged.doubt = Deferred.fromCoroutine(self._doubt(damaged))
+        done: Deferred[bool] = Deferred()
+
+        def tell(result: bool) -> bool:  # noqa: FBT001 -- a callback
+            if not done.called:
+                done.callback(result)
+            return result
+
+        damaged.doubt.addCallback(tell)
+        return await done
+
+    async def _doubt(self, damaged: Damaged) -> bool:
+        with self._used(damaged):
+            await self._turns.acquire()
+            try:
+                return await self._disk.run(self._is_right, damaged)
+            except Draining:
+                return True  # nobody can say, so it stays
+            except Exception:  # noqa: BLE001 - somebody waits, and has to be told something
+                self._log.failure("reading {digest}", digest=damaged.digest.hex)
+                return False
+            finally:
+                self._turns.release()
+
+    def _is_right(self, damaged: Damaged) -> bool:
+        """Take the digest of the whole; if that is right, so is the map that it gives."""
+        try:
+            found = examine(
+                damaged.fd, damaged.digest, damaged.length, None, stopped=lambda: self._stopping
+            )
+        except OSError:
+            return False
+        if found.made is not None and found.made != damaged.map:
+            self._repair.write_map(found.made)
+        return found.right
 
     async def _rebuild(self, damaged: Damaged, lane: Lane) -> bool:
         mendings: list[Mending] = []
@@ -347,10 +341,12 @@ class Healing:
                 )
             )
 
+        await self._turns.acquire()
         try:
             await lane.run(open_one)
             mending = mendings[0]
             for index in await lane.run(mending.copy, damaged.patch):
+                damaged.lacking = index
                 content = await self._chunk(damaged, index)
                 await lane.run(mending.put, index, content)
             await lane.run(mending.verify)
@@ -361,6 +357,7 @@ class Healing:
             raise StoreFailure("mend a blob", error) from error
         finally:
             lane.run(_close_all, mendings)
+            self._turns.release()
 
     async def _put_aside(self, digest: Digest, inode: int | None, why: DtfcError) -> None:
         try:
@@ -384,6 +381,8 @@ class Healing:
         """
         entries = await self._disk.run(lambda: list(self._repair.quarantined()))
         back = 0
+        there = {path for _, path in entries}
+        self._lacking = {path: chunk for path, chunk in self._lacking.items() if path in there}
         for digest, path in entries:
             if self._stopping:
                 break
@@ -407,11 +406,16 @@ class Healing:
             self._damaged[digest] = damaged
             lane = Lane(self._disk)
             try:
+                if path in self._lacking:
+                    # Nothing is copied until somebody has what nobody had last time.
+                    await self._fetch(damaged, self._lacking[path])
                 if not await self._rebuild(damaged, lane):
                     return False
             except Corrupt:
                 await load(digest)
             except (Absent, PeersUnreached):
+                if damaged.lacking is not None:
+                    self._lacking[path] = damaged.lacking
                 if damaged.map is not None:
                     raise
                 # It may have been cut off, and no peer has one of that length.

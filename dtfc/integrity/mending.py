@@ -149,9 +149,10 @@ class Mending:
 
         Raises:
             Corrupt: it is not the blob: the map was another one's.
+            Draining: told to give up.
             OSError: it cannot be read.
         """
-        found = examine(self.new.fd, self._digest, self._length, self._map)
+        found = examine(self.new.fd, self._digest, self._length, self._map, stopped=self._stopped)
         if not found.right:
             raise Corrupt(self._digest.hex)
 

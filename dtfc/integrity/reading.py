@@ -30,8 +30,8 @@ from enum import Enum
 from typing import Protocol
 
 from dtfc.digest import Digest
-from dtfc.errors import Corrupt, Draining, StoreFailure
-from dtfc.integrity.examining import Examination, Examined, examine, is_right, read_chunk
+from dtfc.errors import Corrupt, StoreFailure
+from dtfc.integrity.examining import Examined, examine, is_right, read_chunk
 from dtfc.integrity.verified import MapsInUse, Record, Verified, generation_of
 from dtfc.store.chunkmap import CHUNK, ChunkMap, count_of
 
@@ -215,6 +215,10 @@ class Reading:
             overlay.hold()
             self._overlays = (*self._overlays, overlay)
 
+    def forget_map(self) -> None:
+        """Read the chunk map again when it is needed next: it was made anew."""
+        self._checks.maps_in_use.drop(self.digest)
+
     def close(self) -> None:
         """Say that nothing is sent from it any more; harmless when repeated."""
         with self._lock:
@@ -376,30 +380,14 @@ class Reading:
         record.note_all()
 
     def _examine(self, known: ChunkMap | None) -> Examined:
-        examination = Examination(self.fd, self.digest, self.length, known, read=self._read)
-        for _ in examination.steps():
-            if self._checks.stopping:
-                raise Draining
-        return examination.result()
-
-    def map_was_wrong(self) -> bool:
-        """Tell whether the map is what is wrong of a chunk, and make it anew (blocks).
-
-        The digest goes before the map: asked where nobody has a chunk as the
-        map wants it.
-        """
-        known = self._checks.map_of(self.digest, self.length)
-        if known is None:
-            return False
-        try:
-            found = examine(self.fd, self.digest, self.length, None)
-        except OSError:
-            return False
-        if found.made is None or found.made == known:
-            return False
-        self._checks.maps.write_map(found.made)
-        self._checks.maps_in_use.keep(found.made)
-        return True
+        return examine(
+            self.fd,
+            self.digest,
+            self.length,
+            known,
+            read=self._read,
+            stopped=lambda: self._checks.stopping,
+        )
 
     def _forget_what_left(self, record: Record, index: int) -> None:
         """Forget what is not in the page cache of what will be read now or ahead."""

@@ -14,7 +14,8 @@ from dtfc.digest import Digest
 from dtfc.disk import Disk
 from dtfc.errors import DtfcError
 from dtfc.integrity import residency
-from dtfc.integrity.healing import Healing, Pieces
+from dtfc.integrity.damaged import Pieces
+from dtfc.integrity.healing import Healing
 from dtfc.integrity.reading import Checks, Mode
 from dtfc.integrity.scrubber import Pace, Scrubber
 from dtfc.store.blobs import Store
@@ -97,7 +98,7 @@ class Upkeep:
         self.checks = Checks(
             store.repair, residency.best(), mode, there=there, most_wholes=most_wholes
         )
-        self.healing = Healing(store, disk, pieces)
+        self.healing = Healing(store, disk, pieces, max(1, most_wholes // 2))
         self.scrubber = Scrubber(
             store,
             disk,
@@ -137,7 +138,11 @@ class Upkeep:
         try:
             while True:
                 await deferLater(self.clock, pause)
-                took = await self._disk.run(self._timed_look)
+                try:
+                    took = await self._disk.run(self._timed_look)
+                except Exception:  # noqa: BLE001 - whatever it was, it must be looked again
+                    self._log.failure("looking at the page cache")
+                    took = 0.0
                 pause = max(LOOK_EVERY, took / LOOK_SHARE)
         except CancelledError:
             pass
@@ -162,3 +167,5 @@ class Upkeep:
             await self.healing.retry(self._load)
         except DtfcError as error:
             self._log.error("the quarantine could not be looked through: {why}", why=str(error))
+        except Exception:  # noqa: BLE001 - the next time may get through
+            self._log.failure("looking through the quarantine")

@@ -155,6 +155,13 @@ class MapsInUse:
             while self._bytes > self._most_bytes and len(self._maps) > 1:
                 self._bytes -= len(self._maps.popitem(last=False)[1].hashes)
 
+    def drop(self, digest: Digest) -> None:
+        """Have a blob's map at hand no longer."""
+        with self._lock:
+            dropped = self._maps.pop(digest, None)
+            if dropped is not None:
+                self._bytes -= len(dropped.hashes)
+
     def __len__(self) -> int:
         """How many there are."""
         return len(self._maps)
