@@ -43,6 +43,10 @@ class Patch:
         """Whether it holds a chunk."""
         return index in self._chunks
 
+    def forget(self, index: int) -> None:
+        """Take back a chunk: it has gone bad on the disk."""
+        self._chunks.discard(index)
+
     def put(self, index: int, content: bytes) -> None:
         """Keep a chunk, whose bytes the caller has verified.
 

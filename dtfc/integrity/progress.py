@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import threading
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -96,6 +97,9 @@ class Ledger:
     def __init__(self, path: str) -> None:
         self._path = path
         self._fd = -1
+        # Who stops does not wait for what is being written: by the time that it
+        # is, the descriptor must not be another file's.
+        self._lock = threading.Lock()
 
     def take(self) -> bool:
         """Take the lock; False if another process has it.
@@ -128,16 +132,17 @@ class Ledger:
     def write(self, progress: Progress) -> None:
         """Write it down; the caller has the lock."""
         # On a full disk the old progress stays, which does no harm.
-        with contextlib.suppress(OSError):
+        with self._lock, contextlib.suppress(OSError):
             content = compose_progress(progress).encode()
             os.pwrite(self._fd, content, 0)
             os.ftruncate(self._fd, len(content))
 
     def close(self) -> None:
         """Give up the lock; harmless when repeated."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        with self._lock:
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                os.close(fd)
 
     def __enter__(self) -> Self:
         return self

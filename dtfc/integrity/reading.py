@@ -73,6 +73,9 @@ class Overlay(Protocol):
     def has(self, index: int) -> bool:
         """Whether it holds a chunk."""
 
+    def forget(self, index: int) -> None:
+        """Take back a chunk: it has gone bad on the disk."""
+
     def hold(self) -> None:
         """Keep the file open while it is sent."""
 
@@ -326,13 +329,23 @@ class Reading:
         overlay = self._overlay_of(index)
         try:
             if overlay is not None:
-                read_chunk(overlay.fd, index, self.length)
+                self._verify_overlay(overlay, index)
             elif self._checks.mode is Mode.OFF:
                 self._read(self.fd, index, self.length)
             else:
                 self._verify(index, offset, count)
         except OSError as error:
             raise StoreFailure("read a blob", error) from error
+
+    def _verify_overlay(self, overlay: Overlay, index: int) -> None:
+        content = read_chunk(overlay.fd, index, self.length)
+        chunk_map = self._checks.map_of(self.digest, self.length)
+        if chunk_map is None and self.length > CHUNK:
+            return  # it was verified when it came; no more can be said
+        if content is None or not is_right(content, index, self.digest, chunk_map):
+            self._checks.corrupt += 1
+            overlay.forget(index)
+            raise Corrupt(self.digest.hex, index)
 
     def _verify(self, index: int, offset: int, count: int) -> None:
         for _ in range(_READINGS_OF_A_CHANGING_FILE):

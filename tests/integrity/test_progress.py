@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -86,3 +88,25 @@ def test_everybody_may_read(tmp_path: Path) -> None:
 
 def test_no_file_is_no_progress(tmp_path: Path) -> None:
     assert Ledger(str(tmp_path / "scrub")).read() == Progress()
+
+
+def test_it_is_not_closed_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(str(tmp_path / "scrub"))
+    assert ledger.take()
+    real = os.pwrite
+    closing = threading.Thread(target=ledger.close)
+    ended: list[bool] = []
+
+    def slow(fd: int, content: bytes, offset: int) -> int:
+        closing.start()
+        closing.join(0.2)
+        ended.append(not closing.is_alive())
+        return real(fd, content, offset)
+
+    monkeypatch.setattr(os, "pwrite", slow)
+    ledger.write(Progress(began=1.0))
+    closing.join()
+    assert ended == [False]
+    assert ledger.read().began == 1.0

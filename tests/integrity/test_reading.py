@@ -258,6 +258,9 @@ class AnOverlay:
     def has(self, index: int) -> bool:
         return index == 1
 
+    def forget(self, index: int) -> None:
+        raise AssertionError(index)
+
     def hold(self) -> None:
         self.users += 1
 

@@ -158,3 +158,13 @@ async def test_who_sends_from_a_patch_keeps_it_when_another_is_needed(store: Sto
     opened.close()
     with pytest.raises(OSError):  # noqa: PT011 -- both of them are closed now
         os.fstat(fd)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_patch_that_rots_on_the_disk_is_fetched_again(store: Store) -> None:
+    opened = Opened(store, Mode.CHUNK)
+    opened.flip(5)
+    fd = await opened.source.prepare(opened.lane, 0, CHUNK)
+    os.pwrite(fd, b"rot", 9)
+    assert await opened.read(0) == CONTENT[:CHUNK]
+    opened.close()
