@@ -7,13 +7,13 @@ by a disk thread first. Three ways, the best that works here:
 ``cachestat``
     Linux 6.5 and later: one call counts the pages of a range, 5 us a MiB.
 ``RWF_NOWAIT``
-    Linux 4.14 and later: one byte of every 64 KiB is read, and a read that
-    would wait fails. Read-ahead brings in larger stretches than that.
-both, page by page
+    Linux 4.14 and later: one byte of every page is read, 80 us a MiB, and a read
+    that would wait fails.
+both
     cachestat counts a page from the moment on that the disk is asked for it,
     and a stretch may have its first and last page before those between. So for
-    :data:`WARY` seconds after anything of a file was found missing, one byte of
-    every page is read, 80 us a MiB.
+    :data:`WARY` seconds after anything of a file was found missing, both are
+    asked.
 none
     Other systems: everything counts as not there, so every turn goes through a
     disk thread. Slower, and never a stall.
@@ -30,7 +30,6 @@ import time
 from collections.abc import Callable
 
 _CACHESTAT = 451  # the same number on every architecture that Linux runs on
-_STEP = 64 * 1024
 
 #: Seconds after a page was missing in which others may be on their way.
 WARY = 2.0
@@ -78,7 +77,7 @@ def by_cachestat() -> Resident | None:
     return resident if works else None
 
 
-def by_nowait(step: int = _STEP) -> Resident | None:
+def by_nowait(step: int = mmap.PAGESIZE) -> Resident | None:
     """Return a function that asks with RWF_NOWAIT; None where there is none.
 
     Args:
@@ -122,16 +121,16 @@ def plain() -> Resident:
 def best(ticks: Callable[[], float] = time.monotonic) -> Resident:
     """Return the best way of asking that works here; it may be asked from any thread.
 
-    For a stretch of one step, two reads of a byte cost a third of a cachestat.
+    Every page counts, also of a small stretch: what is verified is what is there,
+    and a page that sendfile had to bring in would not be.
 
     Args:
         ticks: a clock in seconds.
     """
-    exact, quick = by_cachestat(), by_nowait()
-    if quick is None:
+    exact, sure = by_cachestat(), by_nowait()
+    if sure is None:
         return exact or never
-    sure = by_nowait(mmap.PAGESIZE) or quick
-    calm = exact or quick
+    calm = exact or sure
     # By descriptor: what another file lacks says nothing of this one. A number
     # that means another file by now costs that one a few microseconds.
     wary: dict[int, float] = {}
@@ -146,7 +145,7 @@ def best(ticks: Callable[[], float] = time.monotonic) -> Resident:
                     wary[fd] = ticks() + WARY
                 return there
             wary.pop(fd, None)
-        there = (quick if count <= _STEP else calm)(fd, offset, count)
+        there = calm(fd, offset, count)
         if not there:
             wary[fd] = ticks() + WARY
         return there

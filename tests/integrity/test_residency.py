@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,9 +64,14 @@ def test_after_a_miss_every_page_is_asked_for_a_while(
 
         return resident
 
-    ways = {64 * 1024: way("step", there=False), mmap.PAGESIZE: way("page", there=True)}
-    monkeypatch.setattr(residency, "by_nowait", lambda step=64 * 1024: ways[step])
-    monkeypatch.setattr(residency, "by_cachestat", lambda: way("cachestat", there=True))
+    stretch = iter([True, False, True, True])
+    monkeypatch.setattr(residency, "by_nowait", lambda: way("page", there=True))
+
+    def cachestat(_fd: int, _offset: int, _count: int) -> bool:
+        asked.append("cachestat")
+        return next(stretch)
+
+    monkeypatch.setattr(residency, "by_cachestat", lambda: cachestat)
     now = 100.0
     resident = residency.best(lambda: now)
 
@@ -77,7 +81,22 @@ def test_after_a_miss_every_page_is_asked_for_a_while(
     now += residency.WARY + 1
     resident(fd, 0, MIB)
 
-    assert asked == ["cachestat", "step", "cachestat", "page", "cachestat"]
+    assert asked == ["cachestat", "cachestat", "cachestat", "page", "cachestat"]
+
+
+@pytest.mark.parametrize("missing", ["nothing", "by_cachestat", "by_nowait"])
+def test_a_page_that_is_missing_in_a_small_stretch_is_seen(
+    fd: int, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    if missing != "nothing":
+        monkeypatch.setattr(residency, missing, lambda: None)
+    make_cold(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+    os.pread(fd, 4096, 0)
+    os.pread(fd, 4096, 61_440)
+
+    assert not residency.best()(fd, 0, 65_536)
+    assert not residency.plain()(fd, 0, 65_536)
 
 
 def test_a_hole_in_the_middle_is_seen(fd: int, resident: Resident) -> None:
