@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 
 from dtfc.disk import Lane
 from dtfc.errors import Corrupt
-from dtfc.integrity.reading import Reading, UnderWay
-from dtfc.store.chunkmap import CHUNK
+from dtfc.integrity.reading import AHEAD, Reading, UnderWay
+from dtfc.store.chunkmap import CHUNK, count_of
 
 #: Seconds until it is looked again whether somebody else has read the whole ...
 FIRST_LOOK = 0.02
@@ -38,6 +39,14 @@ class BlobSource:
         self.reading = reading
         self._heal = heal
         self._clock = clock
+        self._last = -2
+        """The chunk that was made ready last, for somebody who waited for it ..."""
+        self._ahead = -2
+        """... and the last that was, or will be, for nobody yet."""
+
+    def step(self, offset: int, count: int) -> int:  # noqa: ARG002 -- of every source
+        """Return how many of these bytes to send at once: all of them."""
+        return count
 
     def ready(self, offset: int, count: int) -> int:
         """Return the file from which bytes of one chunk may leave now; -1 if from none yet."""
@@ -68,8 +77,26 @@ class BlobSource:
             # does not say. But the file may have changed since.
             fd = self.reading.file_of(offset, count)
             if fd >= 0:
+                self._look_ahead(lane, index)
                 return fd
         raise Corrupt(self.reading.digest.hex, index)
+
+    def _look_ahead(self, lane: Lane, index: int) -> None:
+        """Verify the next chunks while this one is sent, if they are read one after the other.
+
+        On the same lane: whoever wants a chunk waits for it, and the file
+        stays open. What goes wrong is found again by who needs it.
+        """
+        last, self._last = self._last, index
+        if not last < index <= max(last, self._ahead) + 1 or not self.reading.verifies:
+            self._ahead = index
+            return
+        end = min(index + AHEAD + 1, count_of(self.reading.length))
+        for each in range(max(index, self._ahead) + 1, end):
+            start = each * CHUNK
+            count = min(CHUNK, self.reading.length - start)
+            lane.run(self.reading.prepare, start, count).addErrback(_found_again)
+        self._ahead = max(index, end - 1)
 
     async def _verify(self, lane: Lane, offset: int, count: int) -> None:
         pause = FIRST_LOOK
@@ -81,3 +108,7 @@ class BlobSource:
                 pause = min(2 * pause, LONGEST_LOOK)
             else:
                 return
+
+
+def _found_again(_failure: Failure) -> None:
+    """Say nothing of what went wrong ahead."""
