@@ -96,7 +96,7 @@ class ChunkHashes:
     """The hashes of chunks, taken while the bytes come by."""
 
     def __init__(self) -> None:
-        self._done: list[bytes] = []
+        self._done = bytearray()  # of a list, a TiB would take twice as much
         self._current = hashlib.sha256()
         self._in_current = 0
 
@@ -113,7 +113,7 @@ class ChunkHashes:
                     self._close_chunk()
 
     def _close_chunk(self) -> None:
-        self._done.append(self._current.digest())
+        self._done += self._current.digest()
         self._current = hashlib.sha256()
         self._in_current = 0
 
@@ -121,4 +121,4 @@ class ChunkHashes:
         """Return the hashes of all chunks; nothing can be taken after that."""
         if self._in_current:
             self._close_chunk()
-        return b"".join(self._done)
+        return bytes(self._done)
