@@ -230,3 +230,10 @@ class Corrupt(DtfcError):
         super().__init__(f"this node's copy of the blob is damaged{where}")
         self.digest_hex = digest_hex
         self.chunk = chunk
+
+
+class Retracted(DtfcError):
+    """What had come of a load, and was sent on, turned out to be wrong."""
+
+    def __init__(self) -> None:
+        super().__init__("a peer's bytes were wrong; the blob is loaded anew")

@@ -138,6 +138,7 @@ _TABLE: Mapping[type[Exception], _Row] = {
         retry_after=5,
     ),
     errors.Corrupt: _Row(503, "Damaged here", retry_after=60),
+    errors.Retracted: _Row(503, "Loaded anew", retry_after=5),
     errors.Draining: _Row(503, "This node is shutting down", retry_after=5),
     errors.NoSpace: _Row(507, _FULL, {"needed": "needed"}),
     errors.NoInodes: _Row(507, _FULL),

@@ -65,6 +65,8 @@ class Flight:
         """The file name a peer gave."""
         self.ready = 0
         """The bytes ``[0, ready)`` are in the file."""
+        self.restarts = 0
+        """How often what had come was thrown away, because it was wrong."""
         self.holders = 0
         """Clients that have not left."""
         self.stopping: DtfcError | None = None
@@ -97,6 +99,11 @@ class Flight:
         if self._partial is None:
             raise LookupError("this load has no file open")
         return self._partial.fd
+
+    @property
+    def here(self) -> bool:
+        """Whether the blob is in the store."""
+        return self._result is not None
 
     async def sized(self) -> int:
         """Wait until a peer has said the length; raises what :meth:`until` raises."""
@@ -296,6 +303,8 @@ class Flight:
                 self._log_end(mood, transfer, self._around.clock.seconds() - begun)
 
     def _saw(self, transfer: Transfer) -> None:
+        if transfer.ready < self.ready:
+            self.restarts += 1
         self.ready = transfer.ready
         self.length = transfer.length
         self.name = transfer.name

@@ -110,6 +110,16 @@ class Load:
         return self._flight.ready
 
     @property
+    def restarts(self) -> int:
+        """How often what had come was thrown away, because it was wrong."""
+        return self._flight.restarts
+
+    @property
+    def here(self) -> bool:
+        """Whether the blob is in the store."""
+        return self._flight.here
+
+    @property
     def fd(self) -> int:
         """The file that grows, for reading, which belongs to the load.
 

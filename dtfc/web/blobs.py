@@ -11,7 +11,15 @@ from urllib.parse import quote
 from dtfc.access.decisions import Verb
 from dtfc.digest import Digest
 from dtfc.disk import Disk, Lane
-from dtfc.errors import Absent, BadInput, Contradiction, Corrupt, DtfcError, TooLarge
+from dtfc.errors import (
+    Absent,
+    BadInput,
+    Contradiction,
+    Corrupt,
+    DtfcError,
+    Retracted,
+    TooLarge,
+)
 from dtfc.http.digests import parse_digest_field, parse_legacy_digest, repr_digest
 from dtfc.http.preconditions import Representation, precondition_for_write
 from dtfc.http.problems import (
@@ -31,6 +39,7 @@ from dtfc.web.fields import content_fields, validator_fields
 from dtfc.web.forms import boundary_of, store_files
 from dtfc.web.hotblobs import HotBlob, HotBlobs
 from dtfc.web.ingest import Ingest
+from dtfc.web.loading import LoadSource
 from dtfc.web.smallputs import LONGEST
 from dtfc.web.source import BlobSource
 from dtfc.web.transmit import send
@@ -38,7 +47,7 @@ from dtfc.web.transmit import send
 if TYPE_CHECKING:
     from dtfc.integrity.reading import Checks
     from dtfc.integrity.upkeep import Upkeep
-    from dtfc.peers.loader import Loader
+    from dtfc.peers.loader import Load, Loader
     from dtfc.store.blobs import BlobInfo, OpenBlob, Store
     from dtfc.store.incoming import Stored
     from dtfc.web.body import RequestBody
@@ -163,8 +172,8 @@ class Blobs:
             if head_only:
                 await self._head_of_remote(request, digest)
                 return
-            await self._load(digest)
-            await self._send(request, digest, holding, ask_peers=ask_peers)
+            if not await self._sent_while_it_comes(request, digest, holding.lane):
+                await self._send(request, digest, holding, ask_peers=ask_peers)
         finally:
             holding.close()
 
@@ -190,22 +199,51 @@ class Blobs:
             return False
         return True
 
-    async def _load(self, digest: Digest) -> None:
-        """Bring a blob from the peers.
+    async def _sent_while_it_comes(self, request: Request, digest: Digest, lane: Lane) -> bool:
+        """Load a blob, and answer with it meanwhile; False if it is here now, and nothing was sent.
 
         Raises:
             Corrupt: nobody has it but this node, and its copy is damaged.
+            Retracted: a peer lied, and some of that had left.
             DtfcError: as the loader says.
         """
         try:
             with self._loader.ensure(digest) as load:
+                source = await _source_of(load)
+                if source is not None:
+                    try:
+                        if await self._passed_on(request, digest, lane, load, source):
+                            return True
+                    finally:
+                        lane.run(source.close)
                 await load.finished()
+                return False
         except Absent as absent:
             if not absent.deleted and await self._disk.run(
                 self._store.repair.is_quarantined, digest
             ):
                 raise Corrupt(digest.hex) from absent
             raise
+
+    async def _passed_on(
+        self, request: Request, digest: Digest, lane: Lane, load: Load, source: LoadSource
+    ) -> bool:
+        """Answer with what comes; False if it was wrong, and nothing had left."""
+        planned = self._planned(request, digest, source.length, None, load.name)
+        span = next((part for part in planned.parts if isinstance(part, Span)), None)
+        try:
+            # While the peers can turn out to lie there can be another answer.
+            if span is not None:
+                first = source.step(span.start, min(span.length, CHUNK - span.start % CHUNK))
+                await source.prepare(lane, span.start, first)
+            elif planned.status == 416:
+                return False
+        except Retracted:
+            return False
+        if self._begin(request, digest, planned, source.length, None, load.name):
+            await send(request, lane, source, planned.parts)
+            request.finish()
+        return True
 
     async def _send(
         self, request: Request, digest: Digest, holding: Holding, *, ask_peers: bool
@@ -538,3 +576,17 @@ def _stub(stored: Stored, name: str | None) -> dict[str, Any]:
 
 def _json(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"
+
+
+async def _source_of(load: Load) -> LoadSource | None:
+    """Return what can be sent of a load; None if it has to be waited for.
+
+    Raises:
+        DtfcError: as the load says.
+    """
+    length = await load.sized()
+    try:
+        # Of one chunk all is held back anyway.
+        return LoadSource(load, load.fd, length) if length > CHUNK and not load.here else None
+    except LookupError:
+        return None  # another process loads it, and its file is not ours

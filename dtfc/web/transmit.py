@@ -92,6 +92,9 @@ class Shrunk(DtfcError):
 class Source(Protocol):
     """What can be sent, in pieces that lie within one MiB of it."""
 
+    def step(self, offset: int, count: int) -> int:
+        """Return how many of these bytes to send at once: at least one."""
+
     def ready(self, offset: int, count: int) -> int:
         """Return the file from which these bytes may leave at once; -1 if from none yet."""
 
@@ -402,7 +405,7 @@ async def _send_span(request: Request, lane: Lane, source: Source, span: Span, p
         return
     offset, end = span.start, span.start + span.length
     while offset < end:
-        count = min(end - offset, BLOCK - offset % BLOCK)
+        count = source.step(offset, min(end - offset, BLOCK - offset % BLOCK))
         fd = source.ready(offset, count)
         if fd < 0:
             fd = await source.prepare(lane, offset, count)
@@ -445,7 +448,7 @@ async def send_from_file(
         transport.cork(on=True)
     try:
         while offset < end:
-            count = min(end - offset, TURN - offset % TURN)
+            count = source.step(offset, min(end - offset, TURN - offset % TURN))
             # What was ready and then was not needs the disk, whatever is said of it.
             fd = source.ready(offset, count) if sent else -1
             cold = fd < 0

@@ -41,6 +41,9 @@ class FileSource:
     def __init__(self, fd: int) -> None:
         self.fd = fd
 
+    def step(self, _offset: int, count: int) -> int:
+        return count
+
     def ready(self, offset: int, count: int) -> int:
         return self.fd if transmit.resident(self.fd, offset, count) else -1
 

@@ -1,0 +1,162 @@
+"""A client is served while its blob is loaded, and never to the end with a wrong byte."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.support.live import MIB, LiveNode
+
+Live = Callable[..., LiveNode]
+
+CONTENT = os.urandom(6 * MIB + 4321)
+DIGEST = hashlib.sha512(CONTENT).hexdigest()
+
+
+class Peer:
+    """A peer that sends what it is given, a piece at a time.
+
+    Args:
+        content: what it claims to be the blob.
+        pause: seconds after each half MiB.
+    """
+
+    def __init__(self, content: bytes, pause: float = 0.0) -> None:
+        peer = self
+        self.sent = 0
+
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                start = 0
+                wanted = self.headers.get("Range")
+                if wanted is not None:
+                    start = int(wanted.removeprefix("bytes=").partition("-")[0])
+                self.send_response(206 if wanted else 200)
+                if wanted:
+                    span = f"bytes {start}-{len(content) - 1}/{len(content)}"
+                    self.send_header("Content-Range", span)
+                self.send_header("Content-Length", str(len(content) - start))
+                self.end_headers()
+                for at in range(start, len(content), MIB // 2):
+                    piece = content[at : at + MIB // 2]
+                    try:
+                        self.wfile.write(piece)
+                    except OSError:
+                        return
+                    peer.sent += len(piece)
+                    time.sleep(pause)
+
+            def log_message(self, *_args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def peers() -> Iterator[list[Peer]]:
+    """Keep peers, and end them."""
+    made: list[Peer] = []
+    yield made
+    for each in made:
+        each.close()
+
+
+def node_with(live: Live, tmp_path: Path, peers: list[Peer]) -> LiveNode:
+    listed = tmp_path / "peers"
+    listed.write_text("".join(f"{each.url}\n" for each in peers))
+    node = live(begin=False)
+    node.flags += ["--peerlist", str(listed)]
+    node.start()
+    return node
+
+
+@contextmanager
+def asking(node: LiveNode, **fields: str) -> Iterator[http.client.HTTPResponse]:
+    """Ask for the blob."""
+    connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=30)
+    try:
+        connection.request("GET", f"/{DIGEST}", headers=fields)
+        with connection.getresponse() as response:
+            yield response
+    finally:
+        connection.close()
+
+
+def test_the_first_byte_does_not_wait_for_the_last(
+    live: Live, tmp_path: Path, peers: list[Peer]
+) -> None:
+    peers.append(Peer(CONTENT, 0.2))
+    node = node_with(live, tmp_path, peers)
+    with asking(node) as response:
+        first = response.read(MIB)
+        assert peers[0].sent < len(CONTENT) - MIB
+        assert hashlib.sha512(first + response.read()).hexdigest() == DIGEST
+
+
+def test_a_range_of_what_has_come_does_not_wait_for_the_rest(
+    live: Live, tmp_path: Path, peers: list[Peer]
+) -> None:
+    peers.append(Peer(CONTENT, 0.3))
+    node = node_with(live, tmp_path, peers)
+    with asking(node, Range="bytes=1000-1999") as response:
+        assert response.status == 206
+        assert response.read() == CONTENT[1000:2000]
+    assert peers[0].sent < len(CONTENT) - MIB
+
+
+def test_the_last_byte_waits_for_the_digest(live: Live, tmp_path: Path, peers: list[Peer]) -> None:
+    wrong = CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])
+    peers.append(Peer(wrong))
+    node = node_with(live, tmp_path, peers)
+    with asking(node) as response:
+        if response.status == 200:
+            with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+                response.read()
+        else:
+            assert response.status == 503
+
+
+def test_after_a_liar_the_next_answer_is_right(
+    live: Live, tmp_path: Path, peers: list[Peer]
+) -> None:
+    wrong = b"\0" * MIB + CONTENT[MIB:]
+    peers += [Peer(wrong, 0.02), Peer(CONTENT)]
+    node = node_with(live, tmp_path, peers)
+    got = b""
+    for _ in range(20):
+        try:
+            with asking(node) as response:
+                got = response.read()
+        except (http.client.IncompleteRead, ConnectionError):
+            continue
+        if response.status == 200:
+            break
+    assert hashlib.sha512(got).hexdigest() == DIGEST
+
+
+def test_a_slow_client_does_not_slow_the_load(
+    live: Live, tmp_path: Path, peers: list[Peer]
+) -> None:
+    peers.append(Peer(CONTENT))
+    node = node_with(live, tmp_path, peers)
+    with asking(node) as slow:
+        assert slow.read(10) == CONTENT[:10]
+        with asking(node) as quick:
+            assert hashlib.sha512(quick.read()).hexdigest() == DIGEST
+        assert hashlib.sha512(CONTENT[:10] + slow.read()).hexdigest() == DIGEST
+    assert peers[0].sent == len(CONTENT)

@@ -1,0 +1,155 @@
+"""What has come of a load leaves; its end waits for the digest, and a lie is cut off."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+
+from dtfc.disk import InlineDisk, Lane
+from dtfc.errors import Absent, Retracted
+from dtfc.store.chunkmap import CHUNK
+from dtfc.web.loading import LEAST, LoadSource
+
+LENGTH = 2 * CHUNK + 100
+
+
+class ALoad:
+    """A load that goes as the test says."""
+
+    def __init__(self) -> None:
+        self.length: int | None = LENGTH
+        self.ready = 0
+        self.restarts = 0
+        self.here = False
+        self.error: Exception | None = None
+        self.waiting: list[tuple[int, Deferred[None]]] = []
+
+    async def wait_for(self, end: int) -> None:
+        if self.error is not None:
+            raise self.error
+        if self.ready < end:
+            waiter: Deferred[None] = Deferred()
+            self.waiting.append((end, waiter))
+            await waiter
+
+    async def finished(self) -> None:
+        if not self.here:
+            await self.wait_for(LENGTH + 1)
+
+    def come(self, ready: int, *, here: bool = False) -> None:
+        self.ready, self.here = ready, here
+        waiting, self.waiting = self.waiting, []
+        for end, waiter in waiting:
+            if here or end <= ready:
+                waiter.callback(None)
+            else:
+                self.waiting.append((end, waiter))
+
+
+@pytest.fixture
+def load() -> ALoad:
+    """Begin a load."""
+    return ALoad()
+
+
+@pytest.fixture
+def source(load: ALoad, tmp_path: Path) -> Iterator[LoadSource]:
+    """Open what has come of it."""
+    path = tmp_path / "partial"
+    path.write_bytes(b"")
+    with path.open("rb") as file:
+        made = LoadSource(load, file.fileno(), LENGTH)
+    yield made
+    made.close()
+
+
+def lane() -> Lane:
+    return Lane(InlineDisk())
+
+
+def test_nothing_leaves_before_it_has_come(load: ALoad, source: LoadSource) -> None:
+    assert source.ready(0, 1) == -1
+    load.come(5)
+    assert source.ready(0, 5) >= 0
+    assert source.ready(0, 6) == -1
+
+
+def test_as_much_as_is_there_is_sent_at_once(load: ALoad, source: LoadSource) -> None:
+    load.come(1000)
+    assert source.step(10, CHUNK) == 990
+
+
+def test_while_nothing_is_there_little_is_waited_for(source: LoadSource) -> None:
+    assert source.step(0, CHUNK) == LEAST
+    assert source.step(0, 10) == 10
+
+
+def test_the_last_chunk_is_held_back_although_it_has_come(load: ALoad, source: LoadSource) -> None:
+    load.come(LENGTH)
+    assert source.ready(0, 2 * CHUNK) >= 0
+    assert source.ready(2 * CHUNK, 1) == -1
+    load.come(LENGTH, here=True)
+    assert source.ready(2 * CHUNK, 100) >= 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_bytes_are_waited_for(load: ALoad, source: LoadSource) -> None:
+    waiting = Deferred.fromCoroutine(source.prepare(lane(), 0, 10))
+    load.come(9)
+    assert not waiting.called
+    load.come(10)
+    assert await waiting >= 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_end_is_waited_for(load: ALoad, source: LoadSource) -> None:
+    waiting = Deferred.fromCoroutine(source.prepare(lane(), 2 * CHUNK, 100))
+    load.come(LENGTH)
+    assert not waiting.called
+    load.come(LENGTH, here=True)
+    assert await waiting >= 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_liar_sent_is_not_gone_on_with(load: ALoad, source: LoadSource) -> None:
+    load.come(CHUNK)
+    load.restarts = 1
+    load.come(0)
+    with pytest.raises(Retracted):
+        source.ready(0, 1)
+    load.come(CHUNK)
+    with pytest.raises(Retracted):
+        await source.prepare(lane(), 0, 1)
+
+
+def test_nor_is_a_length_that_another_peer_does_not_confirm(
+    load: ALoad, source: LoadSource
+) -> None:
+    load.come(CHUNK)
+    load.length = LENGTH + 1
+    with pytest.raises(Retracted):
+        source.ready(0, 1)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_load_that_fails_says_why(load: ALoad, source: LoadSource) -> None:
+    load.error = Absent("0" * 128)
+    with pytest.raises(Absent):
+        await source.prepare(lane(), 0, 1)
+
+
+def test_the_file_is_its_own(load: ALoad, tmp_path: Path) -> None:
+    path = tmp_path / "partial"
+    path.write_bytes(b"12345")
+    fd = os.open(path, os.O_RDONLY)
+    made = LoadSource(load, fd, LENGTH)
+    os.close(fd)
+    load.come(5)
+    assert os.pread(made.ready(0, 5), 5, 0) == b"12345"
+    made.close()
+    made.close()
