@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
@@ -34,6 +35,7 @@ class Kind:
         hot: whether the blob was asked for just before.
         sound: whether its bytes are right all the same.
         least: bytes that a blob must have for it.
+        cuts: whether even with a peer an answer may be cut, and the next one is whole.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Kind:
     hot: bool = False
     sound: bool = False
     least: int = 16
+    cuts: bool = False
 
 
 def _flip(store: str, body: Body, at: int, _chance: Random) -> None:
@@ -95,8 +98,6 @@ def _other_map(store: str, body: Body, at: int, chance: Random) -> None:
     # What a blob with one wrong chunk would have: the map lies, and is consistent.
     other = Random(at).randbytes(32)
     content[-64:-32] = other
-    import hashlib  # noqa: PLC0415 -- here alone
-
     content[-32:] = hashlib.sha256(content[:-32]).digest()
     overwrite(path, bytes(content))
     del chance
@@ -120,7 +121,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("map and data flipped", _map_too, least=MIB + 1),
     Kind("no map, data flipped", _no_map, least=MIB + 1),
     Kind("a map that lies", _other_map, sound=True, least=MIB + 1),
-    Kind("a map that lies, data flipped", _other_map_too, least=MIB + 1),
+    # What the peer sends looks wrong, so the whole has to be loaded.
+    Kind("a map that lies, data flipped", _other_map_too, least=MIB + 1, cuts=True),
 )
 
 
@@ -154,6 +156,9 @@ class Trial:
             some_way(asker)(body, at)
             between = seen.complete
             asker.whole(body, at)
+            if kind.cuts and peer:
+                before = seen.complete - 1
+                asker.whole(body, at)
             if (peer or kind.sound) and seen.complete < before + 2:
                 seen.wrong.append(f"{body.size} bytes: not answered in full")
             elif not peer and not kind.sound and seen.complete > between:
