@@ -148,12 +148,16 @@ def scrubbing(seed: int, pairs: int, seconds: float) -> list[Row]:
     try:
         with Zygote() as zygote:
             house = House(zygote, f"{root}/node")
-            house.start("--scrub-period", "1s")
-            # Enough for the scrub to read all the time.
-            bodies = make_bodies(Random(f"{seed} scrub"), 40, size=16 * MIB)
+            house.start("--scrub-rate", "0")
+            # Enough for the scrub to read all the time, also if the node seems idle.
+            count = round(pairs * (seconds + 3) * 2 * 20 / 16) + 1
+            bodies = make_bodies(Random(f"{seed} scrub"), count, size=16 * MIB)
             small = make_bodies(Random(f"{seed} small"), 2000, size=65_536)
-            house.configure(scrub_rate=0)
             put_all([*bodies, *small], house.port)
+
+            # A flag would go before what the configuration says.
+            house.end()
+            house.start()
 
             def cold() -> None:
                 for body in small:
