@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from dtfc.digest import Digest
 from dtfc.errors import WrongDigest, WrongLength
@@ -22,10 +22,11 @@ _CHECK_ROOM_EVERY = 1 << 20
 #: finds most of the work done.
 _WRITE_EVERY = 16 << 20
 
-#: Bytes from which the hashes of chunks are taken beside the SHA-512, not after it.
+#: Bytes from which they are written, and the hashes of chunks taken, beside the
+#: SHA-512 and not after it.
 _BESIDE_FROM = 128 << 10
 
-# SHA-512 takes twice as long, so this costs no time where there is a second core.
+# SHA-512 takes longer than both, so they cost no time where there is a second core.
 _beside = ThreadPoolExecutor(2, thread_name_prefix="chunks")
 
 
@@ -82,9 +83,7 @@ class Growth:
         if end > self._set_aside_to and end - self._room_checked_at >= _CHECK_ROOM_EVERY:
             self._volume.require_room(size)
             self._room_checked_at = end
-        with self._volume.failing("write", size):
-            write_all(self._source.fd, blocks, self.length)
-        self.take(blocks)
+        self._add(blocks, size, write=True)
         if self.length - self._writing_from >= _WRITE_EVERY:
             start = self._writing_from
             syscalls.start_writing(self._source.fd, start, self.length - start)
@@ -92,18 +91,40 @@ class Growth:
 
     def take(self, blocks: Sequence[bytes]) -> None:
         """Hash what is in the file already."""
-        size = sum(map(len, blocks))
-        beside = _beside.submit(self._chunks.take, blocks) if size >= _BESIDE_FROM else None
+        self._add(blocks, sum(map(len, blocks)), write=False)
+
+    def _add(self, blocks: Sequence[bytes], size: int, *, write: bool) -> None:
+        if size < _BESIDE_FROM:
+            self._store(blocks, size, write=write)
+            self._hash(blocks)
+        else:
+            # What is written beside may fail, and then was not hashed either.
+            before = self.sha512.copy(), self.sha256 and self.sha256.copy()
+            storing = _beside.submit(self._store, blocks, size, write=write)
+            try:
+                self._hash(blocks)
+            finally:
+                wait([storing])
+            try:
+                storing.result()
+            except BaseException:
+                self.sha512, self.sha256 = before
+                raise
+        # Last, because others read up to here while it grows.
+        self.length += size
+
+    def _hash(self, blocks: Sequence[bytes]) -> None:
         for block in blocks:
             self.sha512.update(block)
             if self.sha256 is not None:
                 self.sha256.update(block)
-        if beside is None:
-            self._chunks.take(blocks)
-        else:
-            beside.result()
-        # Last, because others read up to here while it grows.
-        self.length += size
+
+    def _store(self, blocks: Sequence[bytes], size: int, *, write: bool) -> None:
+        """Write, and take the hashes of chunks, which nothing undoes."""
+        if write:
+            with self._volume.failing("write", size):
+                write_all(self._source.fd, blocks, self.length)
+        self._chunks.take(blocks)
 
     def chunk_map(self) -> ChunkMap | None:
         """Return the chunk map of what was taken, which is then whole; None if it needs none."""

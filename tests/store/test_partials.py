@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from dtfc.digest import Digest
 from dtfc.errors import Absent, Busy, Denied, NoSpace, StoreFailure, WrongDigest
 from dtfc.store.blobs import Store, open_store
+from dtfc.store.chunkmap import CHUNK
 from tests.store.conftest import FailingDisk, tear_writes
 
 DATA = bytes(range(256)) * 1000
@@ -238,6 +240,23 @@ def test_failed_write_keeps_what_was_there(store: Store) -> None:
     partial.write([DATA[1000:]])
     assert partial.commit(None).new
     partial.close()
+
+
+def test_a_failed_write_that_was_hashed_meanwhile_was_not_hashed(small: Store) -> None:
+    data = os.urandom(2 * CHUNK + 5)
+    partial = small.partial(Digest.of(data))
+    partial.write([data[:CHUNK]])
+    with pytest.MonkeyPatch.context() as patch:
+        tear_writes(patch, errno.ENOSPC)
+        with pytest.raises(NoSpace):
+            partial.write([data[CHUNK:]])
+    assert partial.length == CHUNK
+    partial.write([data[CHUNK:]])
+    assert partial.commit(None).new
+    partial.close()
+    made = small.repair.read_map(Digest.of(data), len(data))
+    assert made is not None
+    assert made.hash_of(1) == hashlib.sha256(data[CHUNK : 2 * CHUNK]).digest()
 
 
 def test_torn_write_that_cannot_be_cut_is_hashed_again(store: Store, disk: FailingDisk) -> None:
