@@ -77,6 +77,37 @@ def by_cachestat() -> Resident | None:
     return resident if works else None
 
 
+def by_cachestat_alone() -> Resident | None:
+    """Return the same as :func:`by_cachestat`, for one thread and small stretches; a third quicker.
+
+    It keeps the interpreter's lock: to give it away costs more than the call,
+    and another thread may keep it for a while.
+    """
+    if by_cachestat() is None:
+        return None
+    syscall = ctypes.PyDLL(None).syscall
+    syscall.argtypes = (
+        ctypes.c_long,
+        ctypes.c_int,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_uint,
+    )
+    syscall.restype = ctypes.c_long
+    span, counts = _Range(), _Counts()
+    span_at, counts_at = ctypes.addressof(span), ctypes.addressof(counts)
+    page = mmap.PAGESIZE
+
+    def resident(fd: int, offset: int, count: int) -> bool:
+        span.offset, span.length = offset, count
+        if syscall(_CACHESTAT, fd, span_at, counts_at, 0) != 0:
+            return False
+        found: int = counts.cached
+        return found >= (offset + count - 1) // page - offset // page + 1
+
+    return resident
+
+
 def by_nowait(step: int = mmap.PAGESIZE) -> Resident | None:
     """Return a function that asks with RWF_NOWAIT; None where there is none.
 
@@ -119,7 +150,7 @@ def plain() -> Resident:
 
 
 def best(ticks: Callable[[], float] = time.monotonic) -> Resident:
-    """Return the best way of asking that works here; it may be asked from any thread.
+    """Return the best way of asking that works here, for the loop alone.
 
     Every page counts, also of a small stretch: what is verified is what is there,
     and a page that sendfile had to bring in would not be.
@@ -127,7 +158,7 @@ def best(ticks: Callable[[], float] = time.monotonic) -> Resident:
     Args:
         ticks: a clock in seconds.
     """
-    exact, sure = by_cachestat(), by_nowait()
+    exact, sure = by_cachestat_alone(), by_nowait()
     if sure is None:
         return exact or never
     calm = exact or sure

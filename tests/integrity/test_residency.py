@@ -12,7 +12,7 @@ from dtfc.integrity import residency
 from dtfc.integrity.residency import Resident
 
 MIB = 1 << 20
-WAYS = [residency.by_cachestat, residency.by_nowait, residency.best]
+WAYS = [residency.by_cachestat, residency.by_cachestat_alone, residency.by_nowait, residency.best]
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_after_a_miss_every_page_is_asked_for_a_while(
         asked.append("cachestat")
         return next(stretch)
 
-    monkeypatch.setattr(residency, "by_cachestat", lambda: cachestat)
+    monkeypatch.setattr(residency, "by_cachestat_alone", lambda: cachestat)
     now = 100.0
     resident = residency.best(lambda: now)
 
@@ -84,7 +84,7 @@ def test_after_a_miss_every_page_is_asked_for_a_while(
     assert asked == ["cachestat", "cachestat", "cachestat", "page", "cachestat"]
 
 
-@pytest.mark.parametrize("missing", ["nothing", "by_cachestat", "by_nowait"])
+@pytest.mark.parametrize("missing", ["nothing", "by_cachestat_alone", "by_nowait"])
 def test_a_page_that_is_missing_in_a_small_stretch_is_seen(
     fd: int, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
@@ -111,7 +111,7 @@ def test_where_the_kernel_cannot_be_asked_nothing_is_there(fd: int) -> None:
     assert not residency.never(fd, 0, 1)
 
 
-@pytest.mark.parametrize("missing", ["by_cachestat", "by_nowait"])
+@pytest.mark.parametrize("missing", ["by_cachestat_alone", "by_nowait"])
 def test_one_way_does_without_the_other(
     fd: int, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
@@ -126,7 +126,7 @@ def test_one_way_does_without_the_other(
 
 
 def test_without_any_way_nothing_is_there(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(residency, "by_cachestat", lambda: None)
+    monkeypatch.setattr(residency, "by_cachestat_alone", lambda: None)
     monkeypatch.setattr(residency, "by_nowait", lambda *_step: None)
     os.pread(fd, 4 * MIB, 0)
 
