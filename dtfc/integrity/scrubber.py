@@ -36,9 +36,12 @@ LOOK_WHILE_OFF = 1.0
 #: Seconds after which progress is written down.
 WRITE_EVERY = 10.0
 
-#: Small blobs are read several at a time: bytes, and steps, of one trip to the disk.
-STEP_BYTES = 1 << 20
-STEP_STEPS = 32
+#: Bytes, or what costs as much, that are read in one trip to the disk.
+STEP_COST = 1 << 20
+
+#: What looking at a blob costs beside its bytes, as bytes: it is found, opened and
+#: judged by Python, which holds up the loop, where hashing does not.
+BLOB_COST = 128 << 10
 
 #: Blobs whose verification is entered into the catalog at once.
 NOTED_TOGETHER = 500
@@ -153,8 +156,8 @@ class Scrubber:
         written = self._clock.seconds()
         while True:
             began = self._clock.seconds()
-            count, more = await self._disk.run(_some, steps)
-            self.bytes += count
+            read_now, cost, more = await self._disk.run(_some, steps)
+            self.bytes += read_now
             found = scrub.tally.found
             blobs, read = scrub.done
             self.progress = replace(
@@ -173,7 +176,7 @@ class Scrubber:
             if began - written >= WRITE_EVERY:
                 written = began
                 await self._disk.run(self._ledger.write, self.progress)
-            await self._wait(count, began)
+            await self._wait(cost, began)
         self.progress = self.progress.completed(time.time())
         await self._disk.run(self._ledger.write, self.progress)
         self._log.info(
@@ -183,13 +186,12 @@ class Scrubber:
             corrupt=self.progress.corrupt,
         )
 
-    async def _wait(self, count: int, began: float) -> None:
+    async def _wait(self, cost: int, began: float) -> None:
         """Wait until the rate allows the next step, longer while others are served."""
         while not self.pace.rate:
             # Switched off by a reload, and perhaps on again by another one.
             await deferLater(self._clock, LOOK_WHILE_OFF)
-        # Looking at a blob costs as much as reading a block of it.
-        seconds = max(count, 4096) / self.pace.rate
+        seconds = cost / self.pace.rate
         if self._busy():
             seconds *= PAUSED
         left = seconds - (self._clock.seconds() - began)
@@ -214,14 +216,14 @@ class Scrubber:
         level("scrub: {where}: {meaning}", where=finding.where, meaning=MEANING[finding.kind])
 
 
-def _some(steps: Iterator[int]) -> tuple[int, bool]:
-    """Take some steps; return the bytes read, and whether there is more."""
-    count = 0
-    for _ in range(STEP_STEPS):
+def _some(steps: Iterator[int]) -> tuple[int, int, bool]:
+    """Take some steps; return the bytes read, what it cost, and whether there is more."""
+    read = cost = 0
+    while cost < STEP_COST:
         try:
-            count += next(steps)
+            count = next(steps)
         except StopIteration:
-            return count, False
-        if count >= STEP_BYTES:
-            break
-    return count, True
+            return read, cost, False
+        read += count
+        cost += count or BLOB_COST
+    return read, cost, True

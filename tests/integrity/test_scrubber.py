@@ -16,7 +16,7 @@ from dtfc.disk import InlineDisk
 from dtfc.errors import Absent
 from dtfc.integrity.healing import Healing
 from dtfc.integrity.progress import Ledger
-from dtfc.integrity.scrubber import LOOK_AGAIN, PAUSED, Pace, Scrubber
+from dtfc.integrity.scrubber import BLOB_COST, LOOK_AGAIN, PAUSED, Pace, Scrubber
 from dtfc.store.chunkmap import CHUNK
 
 RATE = 1 << 20
@@ -68,6 +68,18 @@ async def test_it_reads_no_faster_than_it_may(spoilt: Any) -> None:
     node.scrubber.start()
     node.run(3)
     assert 3 * CHUNK <= node.scrubber.bytes <= 4 * CHUNK
+    await node.scrubber.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_small_blobs_cost_more_than_their_bytes(spoilt: Any) -> None:
+    for number in range(100):
+        spoilt.put(b"%d" % number)
+    node = Node(spoilt)
+    node.scrubber.start()
+    node.run(5)
+    in_a_second = RATE // BLOB_COST
+    assert 4 * in_a_second <= node.scrubber.progress.blobs <= 7 * in_a_second
     await node.scrubber.stop()
 
 
