@@ -94,6 +94,8 @@ class Checks:
         resident: whether bytes of a file are in the page cache; asked on the loop.
         mode: what is verified; may be replaced.
         there: the same, asked from any thread; ``resident``, if None.
+        surely: the same on the loop, where nothing else tells whether bytes are
+            still on their way; ``resident``, if None.
         most_wholes: blobs that are read whole at once; each takes a disk
             thread for as long as that lasts.
     """
@@ -105,12 +107,14 @@ class Checks:
         mode: Mode = Mode.CHUNK,
         *,
         there: Resident | None = None,
+        surely: Resident | None = None,
         most_wholes: int = 4,
     ) -> None:
         self.maps = maps
         self.resident = resident
         # What threads find missing must not make the loop wary.
         self.there = there or resident
+        self.surely = surely or resident
         self.mode = mode
         self.verified = Verified()
         self.maps_in_use = MapsInUse()
@@ -274,7 +278,9 @@ class Reading:
             OSError: the file cannot be looked at.
         """
         fd = self.file_of(offset, count)
-        return fd if fd >= 0 and self._checks.resident(fd, offset, count) else -1
+        checks = self._checks
+        ask = checks.surely if checks.mode is Mode.OFF else checks.resident
+        return fd if fd >= 0 and ask(fd, offset, count) else -1
 
     def file_of(self, offset: int, count: int) -> int:
         """Return the file in which bytes of one chunk were verified; -1 if in none.

@@ -149,8 +149,18 @@ def plain() -> Resident:
     return by_cachestat() or by_nowait() or never
 
 
+def calm() -> Resident:
+    """Return the quickest way of asking that works here, for the loop alone.
+
+    It may take a page that is still on its way for one that is there. Of what
+    was verified that is no danger: whoever brings a page in forgets first that
+    it was (``integrity.reading``).
+    """
+    return by_cachestat_alone() or by_nowait() or never
+
+
 def best(ticks: Callable[[], float] = time.monotonic) -> Resident:
-    """Return the best way of asking that works here, for the loop alone.
+    """Return the surest way of asking that works here, for the loop alone.
 
     Every page counts, also of a small stretch: what is verified is what is there,
     and a page that sendfile had to bring in would not be.

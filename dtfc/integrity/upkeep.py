@@ -96,7 +96,12 @@ class Upkeep:
         self.retry_every = retry_every
         there = residency.plain()
         self.checks = Checks(
-            store.repair, residency.best(), mode, there=there, most_wholes=most_wholes
+            store.repair,
+            residency.calm(),
+            mode,
+            there=there,
+            surely=residency.best(),
+            most_wholes=most_wholes,
         )
         self.healing = Healing(store, disk, pieces, max(1, most_wholes // 2))
         self.scrubber = Scrubber(

@@ -78,7 +78,7 @@ SENDFILE: Callable[[int, int, int, int], int] | None = getattr(os, "sendfile", N
 _LATER = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EBUSY})
 
 #: Asks whether bytes are in the page cache.
-resident = residency.best()
+resident = residency.calm()
 
 
 class Shrunk(DtfcError):
