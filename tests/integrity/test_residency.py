@@ -12,7 +12,13 @@ from dtfc.integrity import residency
 from dtfc.integrity.residency import Resident
 
 MIB = 1 << 20
-WAYS = [residency.calm, residency.by_cachestat, residency.by_cachestat_alone, residency.by_nowait, residency.best]
+WAYS = [
+    residency.calm,
+    residency.by_cachestat,
+    residency.by_cachestat_alone,
+    residency.by_nowait,
+    residency.best,
+]
 
 
 @pytest.fixture

@@ -152,6 +152,7 @@ async def test_a_file_that_was_dropped_again_is_still_sent(
 ) -> None:
     """The kernel drops each page at once: after some tries it is sent all the same."""
     monkeypatch.setattr(transmit, "resident", lambda *_stretch: False)
+    monkeypatch.setattr(transmit, "FRESH", -1.0)
 
     def ask() -> bytes:
         roads.warm()
