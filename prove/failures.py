@@ -30,7 +30,7 @@ from prove.ledger import Deed, Ledger, State
 from prove.parallel import side_by_side
 from prove.powercut import workspace
 from prove.record import BOOT
-from prove.scene import LOG, Form
+from prove.scene import Form, together_of
 
 #: What a client is told.
 STATUS = {
@@ -102,15 +102,7 @@ class Stage:
     def together(self) -> Together:
         """Where small blobs go."""
         if self._together is None:
-            store = self.store
-            self._together = Together(
-                store.layout,
-                store._volume,  # noqa: SLF001 - the writer asks the store, with larger logs
-                store._folders,  # noqa: SLF001 - the same
-                store.catalog,
-                store.settle,
-                size=LOG,
-            )
+            self._together = together_of(self.store)
         return self._together
 
     def begin_groups(self) -> Together:

@@ -76,15 +76,7 @@ class Scene:
     def together(self) -> Together:
         """Where small blobs go, opened if it is not."""
         if self._together is None:
-            store = self.store
-            self._together = Together(
-                store.layout,
-                store._volume,  # noqa: SLF001 - the writer asks the store, with larger logs
-                store._folders,  # noqa: SLF001 - the same
-                store.catalog,
-                store.settle,
-                size=LOG,
-            )
+            self._together = together_of(self.store)
         return self._together
 
     def open(self) -> Store:
@@ -217,3 +209,15 @@ def elsewhere(root: str) -> str:
     path = f"{root}/elsewhere"
     os.makedirs(path, exist_ok=True)
     return path
+
+
+def together_of(store: Store) -> Together:
+    """Open what stores small blobs together, with logs that are soon full."""
+    return Together(
+        store.layout,
+        store._volume,  # noqa: SLF001 - the writer asks the store, with larger logs
+        store._folders,  # noqa: SLF001 - the same
+        store.catalog,
+        store.settle,
+        size=LOG,
+    )

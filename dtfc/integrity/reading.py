@@ -397,6 +397,8 @@ class Reading:
             self._checks.maps_in_use.keep(found.made)
         record.whole = True
         record.note_all()
+        # Of a large one what was read first may have left again.
+        self._forget_absent(record)
 
     def _examine(self, known: ChunkMap | None) -> Examined:
         return examine(
@@ -436,10 +438,13 @@ class Reading:
                 return
             seen.add(id(record))
             try:
-                if self._checks.there(self.fd, 0, self.length):
-                    return
-                for index, verified in enumerate(record.chunks):
-                    if verified and not self._has(index):
-                        record.forget(index)
+                self._forget_absent(record)
             except OSError:
                 record.forget_all()
+
+    def _forget_absent(self, record: Record) -> None:
+        if self._checks.there(self.fd, 0, self.length):
+            return
+        for index, verified in enumerate(record.chunks):
+            if verified and not self._has(index):
+                record.forget(index)

@@ -44,14 +44,14 @@ class ProcessLoad:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._used = used
-        self.clock = clock
+        self._clock = clock
         self._at = clock()
         self._then = used()
         self._busy = False
 
     def is_busy(self) -> bool:
         """Tell whether it was busy in the last second or so."""
-        now = self.clock()
+        now = self._clock()
         if now - self._at >= 1.0:
             used = self._used()
             self._busy = used - self._then > BUSY_SHARE * (now - self._at)

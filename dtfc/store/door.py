@@ -220,7 +220,7 @@ class Door:
             if new:
                 # Not durable, so not stored. Under a tombstone it was never
                 # visible; else it was, for a moment, and whole.
-                self._undo(folder)
+                self._undo(folder, digest)
             self._catalog.abandon(digest)
             raise
         return info, new
@@ -314,8 +314,13 @@ class Door:
             with self._volume.failing("remove a blob"):
                 remove_file(folder, name)
 
-    def _undo(self, folder: int) -> None:
-        for name in (notes.DATA, notes.NAMES):
+    def _undo(self, folder: int, digest: Digest) -> None:
+        """Take away what was just placed; of a blob in quarantine its names and map stay."""
+        names = [notes.DATA]
+        with contextlib.suppress(DtfcError):
+            if not self._repair.is_quarantined(digest):
+                names += [notes.NAMES, notes.CHUNKS]
+        for name in names:
             with contextlib.suppress(OSError):
                 os.unlink(name, dir_fd=folder)
 

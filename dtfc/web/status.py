@@ -106,10 +106,10 @@ class Status:
             checks["store"] = "writable"
             checks["free_bytes"] = space.free
             checks["reserve_bytes"] = space.reserve
+            checks["quarantine"] = len(await self._disk.run(self._store.repair.quarantined))
         except DtfcError as error:
             checks["store"] = str(error)
             ready = False
-        checks["quarantine"] = len(await self._disk.run(self._store.repair.quarantined))
         checks["peers"] = len(self._roster.current())
         serving, wanted = self._colleagues.present()
         if wanted > 1:

@@ -6,7 +6,6 @@ import hashlib
 import http.client
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,12 +26,13 @@ class Peer:
 
     Args:
         content: what it claims to be the blob.
-        pause: seconds after each half MiB.
+        holds_at: bytes after which it waits for :attr:`go_on`; None for none.
     """
 
-    def __init__(self, content: bytes, pause: float = 0.0) -> None:
+    def __init__(self, content: bytes, holds_at: int | None = None) -> None:
         peer = self
         self.sent = 0
+        self.go_on = threading.Event()
 
         class Answer(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -48,12 +48,13 @@ class Peer:
                 self.end_headers()
                 for at in range(start, len(content), MIB // 2):
                     piece = content[at : at + MIB // 2]
+                    if at == holds_at and not peer.go_on.wait(30):
+                        return
                     try:
                         self.wfile.write(piece)
                     except OSError:
                         return
                     peer.sent += len(piece)
-                    time.sleep(pause)
 
             def log_message(self, *_args: object) -> None:
                 pass
@@ -63,6 +64,7 @@ class Peer:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
+        self.go_on.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -100,23 +102,24 @@ def asking(node: LiveNode, **fields: str) -> Iterator[http.client.HTTPResponse]:
 def test_the_first_byte_does_not_wait_for_the_last(
     live: Live, tmp_path: Path, peers: list[Peer]
 ) -> None:
-    peers.append(Peer(CONTENT, 0.2))
+    peers.append(Peer(CONTENT, 3 * MIB))
     node = node_with(live, tmp_path, peers)
     with asking(node) as response:
         first = response.read(MIB)
-        assert peers[0].sent < len(CONTENT) - MIB
+        assert peers[0].sent <= 3 * MIB
+        peers[0].go_on.set()
         assert hashlib.sha512(first + response.read()).hexdigest() == DIGEST
 
 
 def test_a_range_of_what_has_come_does_not_wait_for_the_rest(
     live: Live, tmp_path: Path, peers: list[Peer]
 ) -> None:
-    peers.append(Peer(CONTENT, 0.3))
+    peers.append(Peer(CONTENT, 3 * MIB))
     node = node_with(live, tmp_path, peers)
     with asking(node, Range="bytes=1000-1999") as response:
         assert response.status == 206
         assert response.read() == CONTENT[1000:2000]
-    assert peers[0].sent < len(CONTENT) - MIB
+    assert peers[0].sent <= 3 * MIB
 
 
 def test_the_last_byte_waits_for_the_digest(live: Live, tmp_path: Path, peers: list[Peer]) -> None:
@@ -135,7 +138,7 @@ def test_after_a_liar_the_next_answer_is_right(
     live: Live, tmp_path: Path, peers: list[Peer]
 ) -> None:
     wrong = b"\0" * MIB + CONTENT[MIB:]
-    peers += [Peer(wrong, 0.02), Peer(CONTENT)]
+    peers += [Peer(wrong), Peer(CONTENT)]
     node = node_with(live, tmp_path, peers)
     got = b""
     for _ in range(20):

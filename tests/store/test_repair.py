@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from dtfc.digest import Digest
-from dtfc.errors import Absent, NoSpace
+from dtfc.errors import Absent, NoSpace, StoreFailure
 from dtfc.store.blobs import Store
 from dtfc.store.chunkmap import CHUNK
 from dtfc.store.volume import write_all
+
+if TYPE_CHECKING:
+    from tests.store.conftest import FailingDisk
 
 LARGE = os.urandom(2 * CHUNK + 5)
 
@@ -189,6 +194,23 @@ def test_a_put_without_a_name_keeps_those_of_a_blob_in_quarantine(store: Store) 
     store.repair.quarantine(digest)
     put(store, b"blob")
     assert store.stat(digest).names == ("old",)
+
+
+def test_a_put_that_fails_keeps_the_names_of_a_blob_in_quarantine(
+    store: Store, disk: FailingDisk
+) -> None:
+    digest = put(store, LARGE, "old")
+    store.repair.quarantine(digest)
+    intake = store.intake(len(LARGE))
+    intake.write([LARGE])
+    # The bytes, the new name's file, and then the folder.
+    disk.fail("fsync", errno.EIO, 3)
+    with pytest.raises(StoreFailure):
+        intake.commit("new")
+    disk.heal()
+    names = (data_file(store, digest).parent / "filename").read_text()
+    assert "old" in names.split()
+    assert not data_file(store, digest).exists()
 
 
 def test_a_deletion_empties_the_quarantine_too(store: Store) -> None:
