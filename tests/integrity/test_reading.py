@@ -339,10 +339,10 @@ def test_the_reading_of_a_whole_is_given_up_when_the_process_stops(tmp_path: Pat
 
 def test_of_a_whole_only_what_is_still_there_is_verified(tmp_path: Path) -> None:
     blob = AFile(tmp_path / "data")
-    blob.cache.out = {1}
+    blob.cache.out = {0}
     reading = blob.reading()
-    reading.prepare(0, 1)
+    reading.prepare(3 * CHUNK, 1)
     blob.cache.out = set()
-    assert reading.sendable(0, 1) == blob.fd
-    assert reading.sendable(CHUNK, 1) == -1
+    assert reading.sendable(3 * CHUNK, 1) == blob.fd
+    assert reading.sendable(0, 1) == -1
     os.close(blob.fd)
