@@ -400,6 +400,36 @@ class Reading:
         # Of a large one what was read first may have left again.
         self._forget_absent(record)
 
+    def chunk_map(self) -> ChunkMap:
+        """Return the blob's chunk map; if it has none, it is made (blocks).
+
+        Raises:
+            Corrupt: the bytes that lie here are not the blob's.
+            StoreFailure: the file cannot be read.
+            UnderWay: the whole has to be read, and others are at it.
+            Draining: the process stops.
+        """
+        try:
+            for _ in range(_READINGS_OF_A_CHANGING_FILE):
+                found = self._checks.map_of(self.digest, self.length) or self._map_of_one_chunk()
+                if found is not None:
+                    return found
+                self._verify_whole(self._current())
+        except OSError as error:
+            raise StoreFailure("read a blob", error) from error
+        raise Corrupt(self.digest.hex)
+
+    def _map_of_one_chunk(self) -> ChunkMap | None:
+        """Return the map of a blob that needs none; None of any other."""
+        if self.length > CHUNK:
+            return None
+        content = self._read(self.fd, 0, self.length) if self.length else memoryview(b"")
+        if content is None or not is_right(content, 0, self.digest, None):
+            self._checks.corrupt += 1
+            raise Corrupt(self.digest.hex, 0)
+        hashes = hashlib.sha256(content).digest() if self.length else b""
+        return ChunkMap(self.digest, self.length, hashes)
+
     def _examine(self, known: ChunkMap | None) -> Examined:
         return examine(
             self.fd,

@@ -35,6 +35,7 @@ from dtfc.integrity.reading import Reading
 from dtfc.media_types import content_type, is_safe_inline
 from dtfc.names import check_name
 from dtfc.store.chunkmap import CHUNK
+from dtfc.web.chunkmaps import map_of, send_map
 from dtfc.web.fields import content_fields, validator_fields
 from dtfc.web.forms import boundary_of, store_files
 from dtfc.web.hotblobs import HotBlob, HotBlobs
@@ -376,6 +377,17 @@ class Blobs:
         }
         request.put("Cache-Control", "no-store")
         request.answer(200, _json(described), JSON)
+
+    async def chunks(self, request: Request, digest: Digest) -> None:
+        """Answer with a blob's chunk map; no peer is asked."""
+        self._gate.admit(request, Verb.HEAD if request.method == b"HEAD" else Verb.GET)
+        holding = Holding(self._store, self._disk, self._upkeep.checks)
+        try:
+            _, reading = await holding.open(digest)
+            found = await map_of(reading, holding.lane, self._upkeep)
+            await send_map(request, found, self.terms)
+        finally:
+            holding.close()
 
     def no_such_url(self, request: Request, name: str) -> None:
         """Tell those who ask for a name how blobs are asked for."""

@@ -40,7 +40,7 @@ _PLAIN = re.compile(
 )
 
 #: What may follow a digest in a URL that is read.
-_ABOUT_BLOBS = (b"nopeerload", b"info")
+_ABOUT_BLOBS = (b"nopeerload", b"info", b"chunks")
 
 
 class DigestConverter(BaseConverter):
@@ -121,6 +121,10 @@ class Routes:
     @app.route("/<digest:digest>/info", methods=["GET"])
     async def info(self, request: Request, digest: Digest) -> None:
         await self._blobs.info(request, digest)
+
+    @app.route("/<digest:digest>/chunks", methods=["GET"])
+    async def chunks(self, request: Request, digest: Digest) -> None:
+        await self._blobs.chunks(request, digest)
 
     @app.route("/<digest:digest>", methods=["DELETE"])
     async def delete(self, request: Request, digest: Digest) -> None:
