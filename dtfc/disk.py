@@ -30,6 +30,16 @@ class Disk(Protocol):
         """Run ``work`` off the loop; its result or exception comes back on the loop."""
 
 
+class NodeDisk(Disk, Protocol):
+    """A :class:`Disk` that begins and ends with its node."""
+
+    def start(self) -> None:
+        """Begin to work."""
+
+    def stop(self) -> None:
+        """Finish what is running, and work no more."""
+
+
 class DiskThreads:
     """A pool of threads for the store alone.
 

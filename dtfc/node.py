@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
 from dtfc.access.decisions import Policy, Verb
-from dtfc.disk import DiskThreads
+from dtfc.disk import DiskThreads, NodeDisk
 from dtfc.errors import Draining
 from dtfc.http.heads import Limits
 from dtfc.integrity.reading import Mode
@@ -72,6 +72,11 @@ class Node(MultiService):
             there are none.
         chores: whether this process does what only one of them should: expire
             partials, make the catalog anew.
+        disk: where blocking work runs; threads of its own if None. The node
+            starts and stops it.
+        ticks: seconds that no change of the time of day moves.
+        owns_process: whether the process is this node's: then it watches how long
+            the loop stands still, and keeps the collections of garbage short.
     """
 
     _log = Logger()
@@ -84,13 +89,17 @@ class Node(MultiService):
         *,
         colleagues: Colleagues | None = None,
         chores: bool = True,
+        disk: NodeDisk | None = None,
+        ticks: Callable[[], float] = time.monotonic,
+        owns_process: bool = True,
     ) -> None:
         MultiService.__init__(self)
         self._colleagues = colleagues or Alone()
         self._chores = chores
+        self._owns_process = owns_process
         self.settings = settings
         self._reactor = reactor
-        self._disk = DiskThreads(reactor, settings.disk_threads)
+        self._disk = disk or DiskThreads(reactor, settings.disk_threads)
         self._gate = Gate(policy_of(settings))
         self._hot = HotBlobs(settings.hot_blobs)
         self._roster = Roster(settings.peerlist, me=settings.me, melist=settings.melist)
@@ -101,7 +110,7 @@ class Node(MultiService):
             seconds=settings.peerlist_poll,
             changed=self._peers_changed,
         )
-        self._stalls = StallDetector(reactor, time.monotonic)
+        self._stalls = StallDetector(reactor, ticks)
         self._expiry = LoopingCall(self._expire)
         self._expiry.clock = reactor
         self._access_log = AccessLog(access_log, settings.log_format, reactor, self._disk)
@@ -113,7 +122,7 @@ class Node(MultiService):
             bounds_of(settings),
             access_log=self._access_log.note,
             disk=self._disk,
-            ticks=time.monotonic,
+            ticks=ticks,
         )
         self.site.trusted_proxies = settings.trusted_proxies
         self._stopping = False
@@ -124,6 +133,17 @@ class Node(MultiService):
         self._blobs: Blobs | None = None
         self._writer: Writer | None = None
         self._metrics: Metrics | None = None
+
+    @property
+    def store(self) -> Store:
+        """The store.
+
+        Raises:
+            LookupError: it is not open yet.
+        """
+        if self._store is None:
+            raise LookupError("the store is opened when the node starts")
+        return self._store
 
     def listening(self, port: IListeningPort) -> None:
         """Let the port's connections send files, and be counted."""
@@ -206,8 +226,9 @@ class Node(MultiService):
         self._watch.startService()
         if self._chores:
             self._expiry.start(EXPIRY_PERIOD)
-        keep_collections_short()
-        self._stalls.start()
+        if self._owns_process:
+            keep_collections_short()
+            self._stalls.start()
         self._upkeep.start(chores=self._chores)
         if store.needs_reindex and self._chores:
             self._log.info("the catalog is made anew from the tree")

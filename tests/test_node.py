@@ -1,0 +1,79 @@
+"""A node on what it is handed: a clock, a disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from dtfc.disk import InlineDisk
+from dtfc.node import Node
+from dtfc.settings import load
+
+
+class Disk(InlineDisk):
+    def __init__(self) -> None:
+        self.states: list[str] = []
+
+    def start(self) -> None:
+        self.states.append("started")
+
+    def stop(self) -> None:
+        self.states.append("stopped")
+
+
+class Handed:
+    """A node, and what it was handed."""
+
+    def __init__(self, folder: Path, **more: Any) -> None:
+        self.clock: Any = Clock()
+        self.disk = Disk()
+        settings = load({"basedir": str(folder / "store"), "fan-out": "2"}, {}, str(folder))
+        self.node = Node(
+            settings.settings,
+            self.clock,
+            lambda _lines: None,
+            disk=self.disk,
+            ticks=self.clock.seconds,
+            **more,
+        )
+
+    def run(self, seconds: int) -> None:
+        self.node.startService()
+        for _ in range(seconds):
+            self.clock.advance(1)
+
+    def stop(self) -> bool:
+        ended: list[object] = []
+        self.node.stopService().addBoth(ended.append)
+        self.clock.advance(1)
+        return ended == [None]
+
+
+def test_a_node_begins_and_ends_the_disk_it_was_handed(tmp_path: Path) -> None:
+    handed = Handed(tmp_path, owns_process=False)
+    handed.run(3)
+    assert handed.stop()
+    assert handed.disk.states == ["started", "stopped"]
+
+
+def test_a_node_leaves_nothing_on_the_clock_it_was_handed(tmp_path: Path) -> None:
+    handed = Handed(tmp_path, owns_process=False)
+    handed.run(3)
+    assert handed.stop()
+    assert [call for call in handed.clock.getDelayedCalls() if call.active()] == []
+
+
+def test_a_node_that_shares_its_process_does_not_watch_the_loop(tmp_path: Path) -> None:
+    handed = Handed(tmp_path, owns_process=False)
+    handed.run(3)
+    names = {getattr(call.func, "__qualname__", "") for call in handed.clock.getDelayedCalls()}
+    assert handed.stop()
+    assert "StallDetector._look" not in names
+
+
+def test_a_node_has_no_store_before_it_starts(tmp_path: Path) -> None:
+    with pytest.raises(LookupError):
+        _ = Handed(tmp_path).node.store
