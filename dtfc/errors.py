@@ -83,6 +83,28 @@ class Denied(DtfcError):
         self.remedy = remedy
 
 
+class BadSignature(DtfcError):
+    """A request that says it comes from a peer, and does not prove it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"this request does not prove that a peer made it: {reason}")
+        self.reason = reason
+
+
+class TooManySenders(DtfcError):
+    """More processes have signed requests than this node can remember.
+
+    Args:
+        most: how many it remembers.
+        retry_after: seconds after which one of them is forgotten, or may be.
+    """
+
+    def __init__(self, most: int, retry_after: int) -> None:
+        super().__init__(f"more than {most} peer processes have signed requests lately")
+        self.most = most
+        self.retry_after = retry_after
+
+
 class WrongDigest(DtfcError):
     """The bytes that came do not have the digest that was promised."""
 

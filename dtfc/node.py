@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
@@ -19,6 +20,8 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
 from dtfc.access.decisions import Policy, Verb
+from dtfc.access.replays import Senders, size_for
+from dtfc.access.signatures import PeerTerms, Secrets, authority_of
 from dtfc.disk import DiskThreads, NodeDisk
 from dtfc.errors import Draining
 from dtfc.http.heads import Limits
@@ -30,8 +33,11 @@ from dtfc.peers.client import open_peer_http
 from dtfc.peers.loader import Loader
 from dtfc.peers.pieces import Pieces
 from dtfc.peers.roster import Roster, RosterChange, RosterWatch
+from dtfc.peers.secretfile import read_secrets
+from dtfc.peers.signing import Signer
 from dtfc.peers.transfer import LoadLimits
 from dtfc.store.blobs import Store, open_store
+from dtfc.store.shared import SharedMemory
 from dtfc.web.accesslog import AccessLog
 from dtfc.web.blobs import Blobs, Terms
 from dtfc.web.colleagues import Alone, Colleagues
@@ -77,6 +83,8 @@ class Node(MultiService):
         ticks: seconds that no change of the time of day moves.
         owns_process: whether the process is this node's: then it watches how long
             the loop stands still, and keeps the collections of garbage short.
+        sender: 16 hexadecimal digits that nobody else has, to sign requests
+            with; random ones if empty.
     """
 
     _log = Logger()
@@ -92,6 +100,7 @@ class Node(MultiService):
         disk: NodeDisk | None = None,
         ticks: Callable[[], float] = time.monotonic,
         owns_process: bool = True,
+        sender: str = "",
     ) -> None:
         MultiService.__init__(self)
         self._colleagues = colleagues or Alone()
@@ -100,7 +109,10 @@ class Node(MultiService):
         self.settings = settings
         self._reactor = reactor
         self._disk = disk or DiskThreads(reactor, settings.disk_threads)
-        self._gate = Gate(policy_of(settings))
+        self._gate = Gate(policy_of(settings), now=reactor.seconds)
+        # Read here to refuse early, and again by the user that serves.
+        shared = read_secrets(settings.peer_secret_file)
+        self._signer = Signer(shared, sender or token_hex(8), reactor)
         self._hot = HotBlobs(settings.hot_blobs)
         self._roster = Roster(settings.peerlist, me=settings.me, melist=settings.melist)
         self._watch = RosterWatch(
@@ -133,6 +145,7 @@ class Node(MultiService):
         self._blobs: Blobs | None = None
         self._writer: Writer | None = None
         self._metrics: Metrics | None = None
+        self._replays: SharedReplays | None = None
 
     @property
     def store(self) -> Store:
@@ -163,9 +176,11 @@ class Node(MultiService):
         """Open the store, read the peer list, put the URLs in place.
 
         Raises:
+            BadSetting: this process may not read the peers' secrets.
             BrokenStore, NoSpace, StoreFailure: the store cannot be used.
         """
         settings = self.settings
+        self._signer.secrets = read_secrets(settings.peer_secret_file)
         store = open_store(
             settings.basedir,
             temp=settings.temp,
@@ -175,8 +190,9 @@ class Node(MultiService):
         self._store = store
         if store.temp_refused:
             self._log.warn("--temp is not used: {reason}", reason=store.temp_refused)
+        self._share_replays(self._signer.secrets)
         self._peers_changed(self._roster.reload())
-        http = open_peer_http(self._reactor, peer_limits_of(settings))
+        http = open_peer_http(self._reactor, peer_limits_of(settings), signer=self._signer)
         self._loader = Loader(
             store,
             self._disk,
@@ -258,6 +274,7 @@ class Node(MultiService):
             self._hot.clear,
             # Its threads would keep the process alive, whatever went wrong before.
             self._disk.stop,
+            None if self._replays is None else self._replays.close,
             None if self._store is None else self._store.close,
         ]
         for step in steps:
@@ -276,9 +293,13 @@ class Node(MultiService):
 
     def reload(self, settings: Settings) -> None:
         """Put new settings in force, and read the peer list again."""
-        # The one step that can refuse comes first.
+        # The steps that can refuse come first.
+        shared = read_secrets(settings.peer_secret_file)
+        self._share_replays(shared)
         self._roster.set_sources(settings.peerlist, me=settings.me, melist=settings.melist)
+        self._signer.secrets = shared
         self._gate.policy = policy_of(settings)
+        self._gate.terms = peer_terms_of(settings, shared, self._roster.own)
         self.site.limits = limits_of(settings)
         self.site.set_bounds(bounds_of(settings))
         self.settings = settings
@@ -297,6 +318,15 @@ class Node(MultiService):
             self._upkeep.scrubber.pace = pace_of(settings)
             self._upkeep.retry_every = settings.quarantine_retry
         self.read_peers()
+
+    def _share_replays(self, shared: Secrets | None) -> None:
+        """Remember signed requests together with the node's other processes.
+
+        Raises:
+            StoreFailure: the file for it cannot be made.
+        """
+        if shared is not None and self._replays is None and self._store is not None:
+            self._gate.replays = self._replays = SharedReplays(self._store.layout.own("senders"))
 
     def read_peers(self) -> None:
         """Read the peer list again, soon."""
@@ -365,6 +395,8 @@ class Node(MultiService):
         return Deferred.fromCoroutine(bring())
 
     def _peers_changed(self, change: RosterChange) -> None:
+        # The file of --melist says who this node is.
+        self._gate.terms = peer_terms_of(self.settings, self._signer.secrets, self._roster.own)
         for wrong in (*change.bad, *change.errors):
             self._log.warn("the peer list: {wrong}", wrong=str(wrong))
         if change.added or change.removed:
@@ -400,6 +432,30 @@ class Node(MultiService):
         self._log.failure("the catalog could not be made anew; 'dtfc reindex' tries again", failure)
 
 
+class SharedReplays:
+    """What the processes of this node remember of signed requests, on disk.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        StoreFailure: it cannot be made.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._memory = SharedMemory(path, size_for())
+        self._senders = Senders(self._memory.buffer)
+
+    def note(self, sender: str, number: int, until: float, now: float) -> None:
+        """Remember a request that is about to be obeyed, as :class:`Senders` does."""
+        with self._memory.locked():
+            self._senders.note(sender, number, until, now)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._memory.close()
+
+
 def policy_of(settings: Settings) -> Policy:
     """Return what the settings say about access."""
     return Policy(
@@ -407,6 +463,18 @@ def policy_of(settings: Settings) -> Policy:
         anonymous=frozenset({Verb.GET, Verb.HEAD, *map(Verb, settings.allow_anonymous)}),
         trusted_proxies=settings.trusted_proxies,
     )
+
+
+def peer_terms_of(settings: Settings, shared: Secrets | None, own: frozenset[str]) -> PeerTerms:
+    """Return what proves that a peer asks.
+
+    Args:
+        settings: in force.
+        shared: the secrets that their file holds.
+        own: this node's URLs.
+    """
+    authorities = frozenset(map(authority_of, own))
+    return PeerTerms(secrets=shared, skew=settings.peer_clock_skew, own=authorities)
 
 
 def limits_of(settings: Settings) -> Limits:

@@ -28,6 +28,7 @@ from dtfc.daemon.trial import see_python, try_store
 from dtfc.errors import BadSetting, BadSettings
 from dtfc.peers.listing import parse_roster
 from dtfc.peers.roster import Roster
+from dtfc.peers.secretfile import read_secrets
 from dtfc.settings import TABLE, Loaded, Settings, load
 from dtfc.settings.declaring import Setting
 from dtfc.settings.reading import unknown
@@ -146,6 +147,7 @@ def _node(settings: Settings, reactor: Any, log: ReopenableFile | None) -> Any:
 def _crew(settings: Settings, reactor: Any, log: ReopenableFile | None) -> Crew:
     def check(fresh: Settings) -> None:
         Roster(fresh.peerlist, me=fresh.me, melist=fresh.melist)
+        read_secrets(fresh.peer_secret_file)
 
     def attempt(settings: Settings) -> None:
         see_python()
@@ -198,6 +200,10 @@ def _found_by_looking(loaded: Loaded, reactor: Any) -> list[BadSetting]:
         if name == "peerlist":
             _, bad = parse_roster(content, path)
             problems += [BadSetting(f"{path}:{line.number}", line.reason) for line in bad]
+    try:
+        read_secrets(loaded.settings.peer_secret_file)
+    except BadSetting as error:
+        problems.append(loaded.problem("peer-secret-file", error.reason))
     return problems
 
 

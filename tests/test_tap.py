@@ -36,6 +36,8 @@ NOTHING_GIVEN = {
     "peer-timeout": None,
     "peer-stall": None,
     "peer-rate": None,
+    "peer-secret-file": None,
+    "peer-clock-skew": None,
     "finish-load": None,
     "absent-ttl": None,
     "absent-max": None,

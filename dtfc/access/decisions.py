@@ -41,12 +41,14 @@ class Caller:
         rebound: a browser makes it, under a host name that is no address: the
             name may have been made to point here (DNS rebinding), so that it
             comes from this machine proves nothing.
+        peer: its signature says that a peer makes it.
     """
 
     address: str | None
     forwarded: tuple[str, ...] = ()
     foreign: bool = False
     rebound: bool = False
+    peer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +118,35 @@ def check(policy: Policy, caller: Caller, verb: Verb, exists: Callable[[str], bo
         raise Denied(f"{verb.name} is switched off on this node by its operator (a deny file)")
     if caller.foreign and verb in WRITES:
         raise Denied("a page of another site may not change anything here")
-    if verb in policy.anonymous or is_local(caller, policy.trusted_proxies):
+    if verb in policy.anonymous or caller.peer or is_local(caller, policy.trusted_proxies):
         return
     raise Denied(
-        f"{verb.name} is allowed only from this machine",
+        f"{verb.name} is allowed only from this machine and from peers that sign",
         f"the operator opens it with --allow-anonymous {verb.value}",
+    )
+
+
+def check_peer(policy: Policy, caller: Caller, *, signed_only: bool) -> None:
+    """Allow what only peers may ask, or say why not.
+
+    Args:
+        policy: what the configuration says.
+        caller: who asks.
+        signed_only: this node shares a secret with its peers, so that coming
+            from this machine is not enough.
+
+    Raises:
+        Denied: with the reason, and the flag that would help.
+    """
+    if caller.foreign:
+        raise Denied("a page of another site may not change anything here")
+    if caller.peer or (not signed_only and is_local(caller, policy.trusted_proxies)):
+        return
+    if signed_only:
+        raise Denied("this is for peers only, and the request is not signed")
+    raise Denied(
+        "this is for peers only, and without a secret only this machine counts as one",
+        "--peer-secret-file on both nodes lets peers sign their requests",
     )
 
 

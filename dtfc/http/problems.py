@@ -90,6 +90,7 @@ class _Row:
         title: of the problem.
         shows: attributes of the error that become members, by member name.
         retry_after: seconds; an attribute of that name on the error goes first.
+        fields: of the answer.
         detail: said instead of the error's own words, where these are not for
             the client's eyes.
     """
@@ -98,6 +99,7 @@ class _Row:
     title: str
     shows: Mapping[str, str] = field(default_factory=dict)
     retry_after: int | None = None
+    fields: Fields = ()
     detail: str = ""
 
 
@@ -110,6 +112,10 @@ _TABLE: Mapping[type[Exception], _Row] = {
     errors.BadDigest: _Row(400, "This is no digest"),
     errors.BadName: _Row(400, "This cannot be a file name"),
     errors.BadInput: _Row(400, "The request cannot be used"),
+    # RFC 9110 section 15.5.2 wants a challenge, and no registered scheme is RFC 9421.
+    errors.BadSignature: _Row(
+        401, "This is not signed as a peer signs", fields=(("WWW-Authenticate", "DTFC-Peer"),)
+    ),
     errors.Denied: _Row(403, "This is not allowed"),
     errors.Absent: _Row(
         404, "There is no such blob", {"sha512": "digest_hex", "deleted": "deleted"}
@@ -137,6 +143,7 @@ _TABLE: Mapping[type[Exception], _Row] = {
         {"sha512": "digest_hex", "unreached": "unreached"},
         retry_after=5,
     ),
+    errors.TooManySenders: _Row(503, "Too many peers", retry_after=600),
     errors.Corrupt: _Row(503, "Damaged here", retry_after=60),
     errors.Retracted: _Row(503, "Loaded anew", retry_after=5),
     errors.Draining: _Row(503, "This node is shutting down", retry_after=5),
@@ -178,7 +185,7 @@ def problem_for(error: BaseException) -> Problem:
         row.title,
         row.detail or str(error),
         {name: getattr(error, attribute) for name, attribute in row.shows.items()},
-        () if row.retry_after is None else (("Retry-After", str(retry_after)),),
+        row.fields if row.retry_after is None else (("Retry-After", str(retry_after)), *row.fields),
     )
 
 

@@ -30,6 +30,7 @@ from dtfc.http.ranges import range_field
 from dtfc.peers.body import Body, PeerLimits, Remainder
 from dtfc.peers.connections import Connections
 from dtfc.peers.failure import PeerFailure, cancelled, in_words, one_line
+from dtfc.peers.signing import Signer, SigningAgent
 
 
 class Reply:
@@ -172,7 +173,11 @@ class PeerHTTP:
 
 
 def open_peer_http(
-    reactor: Any, limits: PeerLimits, https_policy: IPolicyForHTTPS | None = None
+    reactor: Any,
+    limits: PeerLimits,
+    https_policy: IPolicyForHTTPS | None = None,
+    *,
+    signer: Signer | None = None,
 ) -> PeerHTTP:
     """Return a client with connections of its own.
 
@@ -180,9 +185,13 @@ def open_peer_http(
         reactor: connects, resolves names, and measures time.
         limits: how slow and talkative a peer may be.
         https_policy: whose certificates to believe; the platform's, if None.
+        signer: signs each request; None where nothing is signed.
     """
     connections = Connections(reactor, limits, https_policy)
-    agent = Agent.usingEndpointFactory(reactor, connections, connections.pool)
+    agent: IAgent = Agent.usingEndpointFactory(reactor, connections, connections.pool)
+    if signer is not None:
+        # Below PlainAgent: what it changes is changed before it is signed.
+        agent = SigningAgent(agent, signer)
     # treq keeps one cookie jar for a client's lifetime; the agent below hides
     # every cookie from it.
     return PeerHTTP(HTTPClient(PlainAgent(agent, reactor)), reactor, limits, connections)

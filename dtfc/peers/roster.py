@@ -111,6 +111,11 @@ class Roster:
         if path is None:
             self._listed = ()
 
+    @property
+    def own(self) -> frozenset[str]:
+        """This node's own URL, in each scheme that it may have; empty if it is not known."""
+        return self._own
+
     def current(self) -> tuple[Peer, ...]:
         """The peers in force, in the order of the list, this node itself excluded."""
         return self._peers

@@ -193,6 +193,24 @@ class Settings:
         "The lowest rate, over 30 seconds, at which a peer is worth waiting for.",
         reloadable=True,
     )
+    peer_secret_file: str | None = optional(
+        PEERS,
+        "FILE",
+        values.text,
+        "Secrets that the nodes share, one a line: the first signs requests to peers, each is "
+        "accepted. At least 32 characters; no file that others may read.",
+        path=True,
+        reloadable=True,
+        default_note="requests to peers are not signed",
+    )
+    peer_clock_skew: float = setting(
+        PEERS,
+        "TIME",
+        values.duration(1),
+        "3h",
+        "How far a peer's clock may be from this node's for its signature to count.",
+        reloadable=True,
+    )
     absent_ttl: float = setting(
         PEERS,
         "TIME",
@@ -240,7 +258,7 @@ class Settings:
         "VERBS",
         values.verbs,
         "Verbs that any address may use, such as put,delete. Reads are always open; writes and "
-        "deletes are otherwise taken from this machine only.",
+        "deletes are otherwise taken from this machine and from peers that sign only.",
         reloadable=True,
     )
     trusted_proxies: tuple[Network, ...] = several(

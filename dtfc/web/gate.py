@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
-from dtfc.access.decisions import Caller, Policy, Verb, check
+from dtfc.access.decisions import WRITES, Caller, Policy, Verb, check, check_peer
+from dtfc.access.replays import Senders, size_for
+from dtfc.access.signatures import Message, PeerTerms, authorities_at, verify
+from dtfc.errors import DtfcError
 
 if TYPE_CHECKING:
     from dtfc.web.request import Request
 
+#: Methods that change nothing.
+READS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 
 #: Fields that only a proxy sets.
 _SIGNS_OF_A_PROXY = (
@@ -24,15 +31,42 @@ _SIGNS_OF_A_PROXY = (
 )
 
 
+class Replays(Protocol):
+    """Remembers signed requests: :class:`dtfc.access.replays.Senders`, or one shared."""
+
+    def note(self, sender: str, number: int, until: float, now: float) -> None:
+        """Remember a request that is about to be obeyed.
+
+        Raises:
+            BadSignature: it came before.
+            TooManySenders: nothing more can be remembered.
+            Busy: another process is at it.
+        """
+
+
 class Gate:
     """The policy in force, applied to requests.
 
     Args:
         policy: replaced as a whole when the configuration is read again.
+        terms: what proves that a peer asks; replaced likewise.
+        now: tells the seconds since 1970.
+
+    Attributes:
+        replays: remembers what was signed; this process alone, until it is
+            replaced by what all processes of the node share.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        terms: PeerTerms | None = None,
+        now: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self.policy = policy
+        self.terms = terms or PeerTerms()
+        self.replays: Replays = Senders(bytearray(size_for()))
+        self._now = now
 
     def admit(self, request: Request, verb: Verb) -> None:
         """Return if the request's sender may do this.
@@ -42,8 +76,15 @@ class Gate:
 
         Raises:
             Denied: it may not.
+            BadSignature: it wants to write, and is said to come from a peer,
+                but does not prove it.
+            TooManySenders, Busy: whether it came before cannot be said now.
         """
-        check(self.policy, caller_of(request), verb, may_exist)
+        caller = caller_of(request)
+        # Nobody compares a form with its Content-Digest, and no peer sends one.
+        if verb in WRITES and request.method != b"POST":
+            caller = replace(caller, peer=self._is_signed(request))
+        check(self.policy, caller, verb, may_exist)
 
     def admits_all(self, verb: Verb) -> bool:
         """Whether anybody at all may do this, at this moment."""
@@ -51,6 +92,83 @@ class Gate:
         if policy.deny_prefix and may_exist(policy.deny_prefix + verb.value):
             return False
         return verb in policy.anonymous
+
+    def admit_peer(self, request: Request) -> None:
+        """Return if a peer makes this request: for what nodes ask of each other.
+
+        That is one whose signature holds; without a secret, this machine. A
+        body is only covered by its Content-Digest: read it with
+        :func:`dtfc.web.peerbody.read_small`, or compare it otherwise.
+
+        Raises:
+            Denied: it is not signed, or comes from elsewhere.
+            BadSignature: its signature does not hold, or it came before.
+            TooManySenders, Busy: whether it came before cannot be said now.
+        """
+        caller = replace(caller_of(request), peer=self._is_signed(request))
+        check_peer(self.policy, caller, signed_only=self.terms.secrets is not None)
+
+    def is_peer(self, request: Request) -> bool:
+        """Whether :meth:`admit_peer` would let it pass."""
+        try:
+            self.admit_peer(request)
+        except DtfcError:
+            return False
+        return True
+
+    def _is_signed(self, request: Request) -> bool:
+        """Whether a peer signed it; asked once a request, as a nonce is good for once."""
+        if request.proven is None:
+            try:
+                request.proven = self._proves(request)
+            except DtfcError as error:
+                request.proven = error
+        if isinstance(request.proven, DtfcError):
+            raise request.proven
+        return request.proven
+
+    def _proves(self, request: Request) -> bool:
+        terms = self.terms
+        if terms.secrets is None or not request.field("signature-input"):
+            return False
+        now = self._now()
+        proof = verify(terms, message_of(request), self._authorities(request), now)
+        if proof is None:
+            return False
+        # A read that comes twice gives its reader nothing that the first did
+        # not; what changes something is obeyed once.
+        if request.method not in READS:
+            self.replays.note(proof.sender, proof.number, proof.created + terms.skew, now)
+        return True
+
+    def _authorities(self, request: Request) -> frozenset[str]:
+        """Say for whom the request may have been meant, to be meant for this node.
+
+        Host proves nothing, since whoever captured a request for another node
+        can send it along; so it counts only where this node does not know its
+        own address.
+        """
+        own = self.terms.own or frozenset({request.head.host.decode("ascii").lower()})
+        here = request.getHost()
+        host, port = getattr(here, "host", None), getattr(here, "port", None)
+        if isinstance(host, str) and isinstance(port, int):
+            own |= frozenset(authorities_at(host, port))
+        return own
+
+
+def message_of(request: Request) -> Message:
+    """Return what of a request a signature is about."""
+    head = request.head
+    fields: dict[str, list[str]] = {}
+    for name, value in head.fields:
+        fields.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    return Message(
+        head.method,
+        head.path.decode("latin-1"),
+        None if head.query is None else head.query.decode("latin-1"),
+        fields,
+        head.has_body,
+    )
 
 
 def may_exist(path: str) -> bool:

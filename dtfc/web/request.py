@@ -39,6 +39,8 @@ class Request(server.Request):
     Attributes:
         head: what the client asked for, as parsed.
         body: the stream of its body.
+        proven: whether a peer signed it, or what is wrong with the signature;
+            None until the gate has looked.
     """
 
     defaultContentType = None  # noqa: N815 -- Twisted's name
@@ -48,6 +50,7 @@ class Request(server.Request):
     site: Site
     started: float = 0
     logged = False
+    proven: bool | DtfcError | None = None
 
     def take_head(self, head: RequestHead) -> None:
         """Set what Twisted's and Klein's code reads from a request."""

@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from dtfc.access.decisions import Caller, Policy, Verb, check, client_of, is_local
+from dtfc.access.decisions import Caller, Policy, Verb, check, check_peer, client_of, is_local
 from dtfc.errors import Denied
 
 PROXIES = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("127.0.0.0/8"))
@@ -109,3 +109,39 @@ def test_a_page_of_another_site_changes_nothing(verb: Verb) -> None:
 def test_the_refusal_names_the_flag() -> None:
     with pytest.raises(Denied, match="--allow-anonymous put"):
         check(Policy(), REMOTE, Verb.PUT, nothing)
+
+
+@pytest.mark.parametrize("verb", Verb)
+def test_a_peer_that_signs_may_write_from_anywhere(verb: Verb) -> None:
+    assert allowed(Policy(), Caller("192.0.2.7", peer=True), verb)
+    assert allowed(Policy(), Caller("10.0.0.1", ("192.0.2.7",), peer=True), verb)
+
+
+@pytest.mark.parametrize("verb", Verb)
+def test_but_not_past_a_deny_file(verb: Verb) -> None:
+    policy = Policy("/etc/deny-")
+
+    assert not allowed(policy, Caller("192.0.2.7", peer=True), verb, {f"/etc/deny-{verb.value}"})
+
+
+@pytest.mark.parametrize(
+    ("caller", "signed_only", "passes"),
+    [
+        (LOOPBACK, False, True),
+        (LOOPBACK, True, False),
+        (REMOTE, False, False),
+        (REMOTE, True, False),
+        (Caller("192.0.2.7", peer=True), True, True),
+        (Caller("127.0.0.1", ("192.0.2.7",)), False, False),
+        (Caller("127.0.0.1", rebound=True), False, False),
+        (Caller("127.0.0.1", foreign=True), False, False),
+        (Caller("127.0.0.1", foreign=True, peer=True), True, False),
+    ],
+)
+def test_what_is_for_peers_only(caller: Caller, *, signed_only: bool, passes: bool) -> None:
+    try:
+        check_peer(Policy(), caller, signed_only=signed_only)
+    except Denied:
+        assert not passes
+    else:
+        assert passes
