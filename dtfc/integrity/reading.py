@@ -266,13 +266,14 @@ class Reading:
         return right
 
     def sendable(self, offset: int, count: int) -> int:
-        """Return the file from which bytes of one chunk may leave now; -1 if from none yet.
+        """Return the file from which bytes may leave now; -1 if from none yet.
 
         Waits for nothing.
 
         Args:
             offset: the first byte.
-            count: how many; they must not reach into the next chunk.
+            count: how many. Those of several chunks never lie in one file while
+                a chunk of the blob is wrong.
 
         Raises:
             OSError: the file cannot be looked at.
@@ -283,16 +284,19 @@ class Reading:
         return fd if fd >= 0 and ask(fd, offset, count) else -1
 
     def file_of(self, offset: int, count: int) -> int:
-        """Return the file in which bytes of one chunk were verified; -1 if in none.
+        """Return the file in which bytes were verified; -1 if in none.
 
         They need not be in the page cache any more.
 
         Raises:
             OSError: the file cannot be looked at.
         """
-        overlay = self._overlay_of(offset // CHUNK)
-        if overlay is not None:
-            return overlay.fd
+        if self._overlays:
+            if offset // CHUNK != (offset + count - 1) // CHUNK:
+                return -1
+            overlay = self._overlay_of(offset // CHUNK)
+            if overlay is not None:
+                return overlay.fd
         if self._checks.mode is not Mode.OFF:
             record = self._current()
             if self._needs_whole(record) or not record.covers(offset, offset + count):

@@ -110,9 +110,13 @@ class ExpressChannel(Channel):
         began = self.site.ticks()
         lane = Lane(self.site.disk)
         rest = Span(span.start + sent, span.length - sent)
+
+        def count_out(more: int) -> None:
+            nonlocal sent
+            sent += more
+
         try:
-            async for count in send_from_file(self.transport, lane, hit.blob.source, rest):
-                sent += count
+            await send_from_file(self.transport, lane, hit.blob.source, rest, count_out)
         finally:
             if lane.idle:
                 hit.blob.release()

@@ -66,6 +66,8 @@ class LoadSource:
         except OSError as error:
             raise StoreFailure("open a blob that is being loaded", error) from error
 
+    stretch = CHUNK
+
     def step(self, offset: int, count: int) -> int:
         """Return how many of these bytes to send at once."""
         there = self._open_to() - offset

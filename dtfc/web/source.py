@@ -13,6 +13,10 @@ from dtfc.errors import Corrupt
 from dtfc.integrity.reading import AHEAD, Reading, UnderWay
 from dtfc.store.chunkmap import CHUNK, count_of
 
+#: Bytes of which it is asked at once whether they are ready: of what is hot they
+#: all are, and to ask costs a twentieth of sending them.
+STRETCH = 8 * CHUNK
+
 #: Seconds until it is looked again whether somebody else has read the whole ...
 FIRST_LOOK = 0.02
 
@@ -39,6 +43,7 @@ class BlobSource:
         self.reading = reading
         self._heal = heal
         self._clock = clock
+        self.stretch = STRETCH if reading.verifies else CHUNK
         self._last = -2
         """The chunk that was made ready last, for somebody who waited for it ..."""
         self._ahead = -2
@@ -49,7 +54,7 @@ class BlobSource:
         return count
 
     def ready(self, offset: int, count: int) -> int:
-        """Return the file from which bytes of one chunk may leave now; -1 if from none yet."""
+        """Return the file from which bytes may leave now; -1 if from none yet."""
         return self.reading.sendable(offset, count)
 
     async def prepare(self, lane: Lane, offset: int, count: int) -> int:

@@ -23,8 +23,8 @@ import os
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from twisted.internet import main, tcp, unix
 from twisted.internet.abstract import FileDescriptor
@@ -45,10 +45,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Bytes that one connection may send before the others have their turn.
+#: Bytes that one connection may send before the others have their turn ...
 TURN = 1024 * 1024
 
-#: The least that it may send in a turn, however many others there are.
+#: ... and all together before other things have theirs: about a millisecond. Who
+#: sends alone has all of it.
+ROUND = 4 * TURN
+
+#: The least that one may send in a turn, however many others there are.
 SHORTEST_TURN = 128 * 1024
 
 #: Times that a stretch is read again because it was dropped from the page cache
@@ -96,6 +100,10 @@ class Shrunk(DtfcError):
 
 class Source(Protocol):
     """What can be sent, in pieces that lie within one MiB of it."""
+
+    @property
+    def stretch(self) -> int:
+        """The most bytes that :meth:`ready` can be asked for at once; others are of one MiB."""
 
     def step(self, offset: int, count: int) -> int:
         """Return how many of these bytes to send at once: at least one."""
@@ -198,20 +206,22 @@ class FileServer(tcp.Server, Metered):
         if _CORK is not None and not self.disconnected:
             self.socket.setsockopt(socket.IPPROTO_TCP, _CORK, on)
 
-    def send_file(self, fd: int, offset: int, count: int, *, insist: bool = False) -> Deferred[int]:
-        """Send up to ``count`` bytes of a file after everything written so far.
+    def send_file(
+        self, source: Source, span: Span, told: Callable[[int], None], first: Stretch | None = None
+    ) -> Deferred[int]:
+        """Send from a source after everything written so far, as long as it is ready.
 
-        It ends early where bytes that were in the page cache when the caller
-        asked are there no more when their turn comes.
+        It ends early where the next bytes are not ready, or are there no more
+        when their turn comes.
 
         Args:
-            fd: a regular file; must stay open until the Deferred fires.
-            offset: the first byte.
-            count: how many bytes, at least one.
-            insist: send some in any case; else it may be none.
+            source: must stay open until the Deferred fires.
+            span: which bytes, at least one.
+            told: called with each number of bytes that left.
+            first: where the span begins, if that was made ready already.
 
         Returns:
-            A Deferred of the bytes sent.
+            A Deferred of the offset up to which they were sent.
 
         Raises:
             Shrunk: the file ended early; the connection is no longer usable.
@@ -219,7 +229,7 @@ class FileServer(tcp.Server, Metered):
         """
         if self.disconnected:
             return fail(ConnectionLost())
-        self._file = _Sending(fd, offset, count, insist)
+        self._file = _Sending(source, span, told, first)
         FileServer.senders += 1
         self.startWriting()
         return self._file.done
@@ -284,29 +294,36 @@ class FileServer(tcp.Server, Metered):
         return self._send_some(sending)
 
     def _send_some(self, sending: _Sending) -> Any:
-        # The more send, the less each may at a time, so that a turn stays short.
-        piece = min(sending.left, max(SHORTEST_TURN, TURN // FileServer.senders))
-        # While the client was slow pages may have been dropped, that were there when
-        # the caller asked.
-        if not sending.insist and time.monotonic() - sending.asked > FRESH:
-            if not resident(sending.fd, sending.offset, piece):
+        # The more send, the less each may at a time, so that a round stays short.
+        senders = FileServer.senders
+        left = ROUND if senders == 1 else min(TURN, max(SHORTEST_TURN, ROUND // senders))
+        while left > 0:
+            try:
+                if not sending.find_ready():
+                    self._sent(sending)
+                    return None
+            except Exception:  # noqa: BLE001 -- whatever the source says is for who sends it
+                self._over()
+                sending.done.errback(Failure())
+                return None
+            piece = min(sending.upto - sending.offset, left)
+            try:
+                sent = self._from_file(sending.fd, sending.offset, piece)
+            except OSError as error:
+                return None if error.errno in _LATER else main.CONNECTION_LOST
+            if sent == 0:
+                self._over()
+                sending.done.errback(Failure(Shrunk(sending.offset)))
+                return None
+            self.bytes_out += sent
+            sending.offset += sent
+            sending.told(sent)
+            if sending.offset == sending.end:
                 self._sent(sending)
                 return None
-            sending.asked = time.monotonic()
-        sending.insist = False
-        try:
-            sent = self._from_file(sending.fd, sending.offset, piece)
-        except OSError as error:
-            return None if error.errno in _LATER else main.CONNECTION_LOST
-        if sent == 0:
-            self._over()
-            sending.done.errback(Failure(Shrunk(sending.offset)))
-            return None
-        self.bytes_out += sent
-        sending.offset += sent
-        sending.left -= sent
-        if sending.left == 0:
-            self._sent(sending)
+            if sent < piece:
+                return None
+            left -= sent
         return None
 
     def _from_file(self, fd: int, offset: int, count: int) -> int:
@@ -317,7 +334,7 @@ class FileServer(tcp.Server, Metered):
     def _sent(self, sending: _Sending) -> None:
         self._over()
         self.stopWriting()
-        sending.done.callback(sending.count - sending.left)
+        sending.done.callback(sending.offset)
         if self.disconnecting or self._writeDisconnecting:
             self.startWriting()
 
@@ -335,17 +352,65 @@ class FileServer(tcp.Server, Metered):
             sending.done.errback(reason)
 
 
-class _Sending:
-    """A stretch of a file on its way."""
+class Stretch(NamedTuple):
+    """Bytes that may leave at once.
 
-    def __init__(self, fd: int, offset: int, count: int, insist: bool) -> None:  # noqa: FBT001 -- one caller
-        self.fd = fd
-        self.insist = insist
-        self.asked = time.monotonic()
-        self.offset = offset
-        self.count = count
-        self.left = count
+    Args:
+        fd: from which file.
+        length: how many bytes.
+        insist: send them even if they have left the page cache again.
+    """
+
+    fd: int
+    length: int
+    insist: bool
+
+
+class _Sending:
+    """A span of a source on its way."""
+
+    __slots__ = ("_asked", "_insist", "done", "end", "fd", "offset", "source", "told", "upto")
+
+    def __init__(
+        self, source: Source, span: Span, told: Callable[[int], None], first: Stretch | None
+    ) -> None:
+        self.source = source
+        self.offset = self.upto = span.start
+        self.end = span.start + span.length
+        self.told = told
         self.done: Deferred[int] = Deferred()
+        self.fd = -1
+        self._insist = False
+        self._asked = time.monotonic()
+        if first is not None:
+            self.fd, self._insist = first.fd, first.insist
+            self.upto += first.length
+
+    def find_ready(self) -> bool:
+        """Whether bytes from :attr:`offset` to before :attr:`upto` may leave now, for some."""
+        if self.offset == self.upto:
+            whole = max(TURN, self.source.stretch)
+            if not self._find(whole) and (whole == TURN or not self._find(TURN)):
+                return False
+            self._asked = time.monotonic()
+        elif self._insist:
+            self._insist = False
+        elif time.monotonic() - self._asked > FRESH:
+            # While the client was slow pages may have been dropped, that were
+            # there when it was asked.
+            if not resident(self.fd, self.offset, self.upto - self.offset):
+                return False
+            self._asked = time.monotonic()
+        return True
+
+    def _find(self, most: int) -> bool:
+        offset = self.offset
+        count = self.source.step(offset, min(self.end - offset, most - offset % TURN))
+        self.fd = self.source.ready(offset, count)
+        if self.fd < 0:
+            return False
+        self.upto = offset + count
+        return True
 
 
 @implementer(IPushProducer)
@@ -409,8 +474,11 @@ async def send(request: Request, lane: Lane, source: Source, parts: Sequence[byt
 async def _send_span(request: Request, lane: Lane, source: Source, span: Span, pace: Pace) -> None:
     transport: Any = request.channel.transport
     if can_send_files(transport):
-        async for sent in send_from_file(transport, lane, source, span):
+
+        def count_out(sent: int) -> None:
             request.sentLength += sent
+
+        await send_from_file(transport, lane, source, span, count_out)
         return
     offset, end = span.start, span.start + span.length
     while offset < end:
@@ -432,8 +500,8 @@ def can_send_files(transport: Any) -> bool:
 
 
 async def send_from_file(
-    transport: FileServer, lane: Lane, source: Source, span: Span
-) -> AsyncIterator[int]:
+    transport: FileServer, lane: Lane, source: Source, span: Span, told: Callable[[int], None]
+) -> None:
     """Send a span with sendfile, a turn at a time, never waiting for the disk on the loop.
 
     Args:
@@ -441,9 +509,7 @@ async def send_from_file(
         lane: where what is not ready is made so.
         source: the file.
         span: which bytes.
-
-    Yields:
-        The bytes sent, after each turn.
+        told: called with each number of bytes that left.
 
     Raises:
         Shrunk: the file ended early; the caller must abort the connection.
@@ -451,25 +517,21 @@ async def send_from_file(
     """
     offset, end = span.start, span.start + span.length
     tries = TRIES
-    sent = 1
+    first: Stretch | None = None
     large = span.length >= CORK_FROM
     if large:
         transport.cork(on=True)
     try:
-        while offset < end:
+        while True:
+            upto = await transport.send_file(source, Span(offset, end - offset), told, first)
+            if upto == end:
+                return
+            if upto > offset:
+                offset, tries = upto, TRIES
             count = source.step(offset, min(end - offset, TURN - offset % TURN))
-            # What was ready and then was not needs the disk, whatever is said of it.
-            fd = source.ready(offset, count) if sent else -1
-            cold = fd < 0
-            if cold:
-                fd = await source.prepare(lane, offset, count)
-                tries -= 1
-            insist = cold and (tries <= 0 or resident is residency.never)
-            sent = await transport.send_file(fd, offset, count, insist=insist)
-            if sent:
-                tries = TRIES
-            yield sent
-            offset += sent
+            fd = await source.prepare(lane, offset, count)
+            tries -= 1
+            first = Stretch(fd, count, tries <= 0 or resident is residency.never)
     finally:
         if large:
             transport.cork(on=False)

@@ -95,6 +95,20 @@ def test_a_verified_chunk_may_leave(blob: AFile) -> None:
     assert reading.sendable(CHUNK, CHUNK) == blob.fd
 
 
+def test_several_verified_chunks_may_leave_at_once(blob: AFile) -> None:
+    reading = blob.reading()
+    for index in range(3):
+        reading.prepare(index * CHUNK, 1)
+    assert reading.sendable(0, 3 * CHUNK) == blob.fd
+
+
+def test_several_chunks_may_not_leave_while_one_of_them_is_unverified(blob: AFile) -> None:
+    reading = blob.reading()
+    reading.prepare(0, 1)
+    reading.prepare(2 * CHUNK, 1)
+    assert reading.sendable(0, 3 * CHUNK) == -1
+
+
 def test_only_the_chunk_that_was_verified_may_leave(blob: AFile) -> None:
     reading = blob.reading()
     reading.prepare(CHUNK, 5)
@@ -346,3 +360,11 @@ def test_of_a_whole_only_what_is_still_there_is_verified(tmp_path: Path) -> None
     assert reading.sendable(3 * CHUNK, 1) == blob.fd
     assert reading.sendable(0, 1) == -1
     os.close(blob.fd)
+
+
+def test_a_healed_chunk_does_not_leave_together_with_its_neighbours(blob: AFile) -> None:
+    reading = blob.reading()
+    for index in range(3):
+        reading.prepare(index * CHUNK, 1)
+    reading.take_from(AnOverlay())
+    assert reading.sendable(0, 3 * CHUNK) == -1

@@ -40,6 +40,7 @@ class FileSource:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self.stretch = 1024 * 1024
 
     def step(self, _offset: int, count: int) -> int:
         return count
@@ -50,6 +51,22 @@ class FileSource:
     async def prepare(self, lane: Lane, offset: int, count: int) -> int:
         await lane.run(os.pread, self.fd, count, offset)
         return self.fd
+
+
+class ChunksOnly(FileSource):
+    """Says of no more than one MiB that it is ready, and may fail."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self.stretch = 8 * 1024 * 1024
+        self.asked: list[int] = []
+        self.fails_at = SIZE
+
+    def ready(self, offset: int, count: int) -> int:
+        self.asked.append(count)
+        if offset >= self.fails_at:
+            raise LookupError("what was sent before was wrong")
+        return super().ready(offset, count) if count <= 1024 * 1024 else -1
 
 
 class PlainServer(tcp.Server, Metered):
@@ -63,10 +80,10 @@ class Sending(Resource):
 
     def __init__(self, disk: DiskThreads, source: FileSource) -> None:
         Resource.__init__(self)
+        self.source = source
         self.parts: list[bytes | Span] = [Span(0, SIZE)]
         self.failures: list[Exception] = []
         self._disk = disk
-        self._source = source
 
     def render_GET(self, request: Any) -> int:  # noqa: N802 -- Twisted's name
         length = sum(len(p) if isinstance(p, bytes) else p.length for p in self.parts)
@@ -74,13 +91,14 @@ class Sending(Resource):
 
         async def answer() -> None:
             try:
-                await send(request, Lane(self._disk), self._source, self.parts)
+                await send(request, Lane(self._disk), self.source, self.parts)
                 request.finish()
             except Shrunk as error:
                 self.failures.append(error)
                 request.problem(problem_for(error))
             except Exception as error:  # noqa: BLE001 -- noted for the test
                 self.failures.append(error)
+                request.abort()
 
         Deferred.fromCoroutine(answer())
         return NOT_DONE_YET
@@ -94,6 +112,7 @@ class Rig:
         self.fd = os.open(self.path, os.O_RDONLY)
         self.disk = DiskThreads(reactor, 2)
         self.disk.start()
+        self.source = ChunksOnly(self.fd)
         self.resource = Sending(self.disk, FileSource(self.fd))
         self.site = Site(
             self.resource,
@@ -248,3 +267,69 @@ async def test_a_file_that_shrank_is_cut_off(rig: Rig) -> None:
 
     assert await rig.client(talk) < SIZE
     assert [type(each) for each in rig.resource.failures] == [Shrunk]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_not_ready_in_one_stretch_is_asked_for_chunk_by_chunk(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, FileServer)
+    rig.resource.source = rig.source
+
+    def talk(connection: socket.socket) -> bytes:
+        ask(connection)
+        return read_answer(connection.makefile("rb"))
+
+    try:
+        assert await rig.client(talk) == rig.content
+    finally:
+        await rig.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_error_of_the_source_in_the_middle_reaches_who_sends(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, FileServer)
+    rig.resource.source = rig.source
+    rig.source.fails_at = 2 * 1024 * 1024
+
+    def talk(connection: socket.socket) -> int:
+        ask(connection)
+        try:
+            return len(b"".join(iter(lambda: connection.recv(1 << 16), b"")))
+        except ConnectionResetError:
+            return -1
+
+    try:
+        received = await rig.client(talk)
+        assert received < SIZE
+        assert [type(each) for each in rig.resource.failures] == [LookupError]
+    finally:
+        await rig.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_sends_more_than_a_mib_while_another_sends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(tmp_path, FileServer)
+    turns: list[tuple[int, int]] = []
+    real = FileServer._send_some
+
+    def counted(self: FileServer, sending: Any) -> Any:
+        before, others = self.bytes_out, FileServer.senders
+        result = real(self, sending)
+        turns.append((others, self.bytes_out - before))
+        return result
+
+    monkeypatch.setattr(FileServer, "_send_some", counted)
+
+    def talk(connection: socket.socket) -> bool:
+        with rig.connect() as other:
+            ask(connection)
+            ask(other)
+            both = [read_answer(each.makefile("rb")) for each in (connection, other)]
+        return both == [rig.content] * 2
+
+    try:
+        assert await rig.client(talk)
+    finally:
+        await rig.stop()
+    assert max(sent for others, sent in turns if others > 1) <= 1024 * 1024
