@@ -297,34 +297,38 @@ class FileServer(tcp.Server, Metered):
         # The more send, the less each may at a time, so that a round stays short.
         senders = FileServer.senders
         left = ROUND if senders == 1 else min(TURN, max(SHORTEST_TURN, ROUND // senders))
-        while left > 0:
-            try:
-                if not sending.find_ready():
-                    self._sent(sending)
-                    return None
-            except Exception:  # noqa: BLE001 -- whatever the source says is for who sends it
-                self._over()
-                sending.done.errback(Failure())
-                return None
+        while left > 0 and self._finds_ready(sending):
             piece = min(sending.upto - sending.offset, left)
             try:
                 sent = self._from_file(sending.fd, sending.offset, piece)
             except OSError as error:
                 return None if error.errno in _LATER else main.CONNECTION_LOST
             if sent == 0:
-                self._over()
-                sending.done.errback(Failure(Shrunk(sending.offset)))
-                return None
+                self._failed(sending, Failure(Shrunk(sending.offset)))
+                break
             self.bytes_out += sent
             sending.offset += sent
             sending.told(sent)
             if sending.offset == sending.end:
                 self._sent(sending)
-                return None
-            if sent < piece:
-                return None
-            left -= sent
+                break
+            left = left - sent if sent == piece else 0
         return None
+
+    def _finds_ready(self, sending: _Sending) -> bool:
+        """Whether the next bytes may leave now; if not, who sends them is told."""
+        try:
+            ready = sending.find_ready()
+        except Exception:  # noqa: BLE001 -- whatever the source says is for who sends it
+            self._failed(sending, Failure())
+            return False
+        if not ready:
+            self._sent(sending)
+        return ready
+
+    def _failed(self, sending: _Sending, failure: Failure) -> None:
+        self._over()
+        sending.done.errback(failure)
 
     def _from_file(self, fd: int, offset: int, count: int) -> int:
         if SENDFILE is None:  # nobody asks then: see can_send_files
