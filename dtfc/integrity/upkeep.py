@@ -145,6 +145,8 @@ class Upkeep:
                 await deferLater(self.clock, pause)
                 try:
                     took = await self._disk.run(self._timed_look)
+                except CancelledError:
+                    raise  # told to stop in the middle of a look
                 except Exception:  # noqa: BLE001 - whatever it was, it must be looked again
                     self._log.failure("looking at the page cache")
                     took = 0.0
@@ -172,5 +174,7 @@ class Upkeep:
             await self.healing.retry(self._load)
         except DtfcError as error:
             self._log.error("the quarantine could not be looked through: {why}", why=str(error))
+        except CancelledError:
+            raise
         except Exception:  # noqa: BLE001 - the next time may get through
             self._log.failure("looking through the quarantine")
