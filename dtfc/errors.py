@@ -68,6 +68,17 @@ class Absent(DtfcError):
         self.deleted = deleted
 
 
+class StaysDeleted(DtfcError):
+    """A node sends a copy of what was deleted here: only a client's own PUT brings it back."""
+
+    def __init__(self, digest_hex: str) -> None:
+        super().__init__(
+            "this blob was deleted: a copy from another node does not bring it back, "
+            "a PUT by a client does"
+        )
+        self.digest_hex = digest_hex
+
+
 class Denied(DtfcError):
     """Not allowed.
 

@@ -120,6 +120,7 @@ _TABLE: Mapping[type[Exception], _Row] = {
     errors.Absent: _Row(
         404, "There is no such blob", {"sha512": "digest_hex", "deleted": "deleted"}
     ),
+    errors.StaysDeleted: _Row(410, "This blob was deleted", {"sha512": "digest_hex"}),
     errors.Stalled: _Row(408, "The request took too long"),
     errors.TooLarge: _Row(413, "This is too large", {"limit": "limit"}),
     errors.WrongLength: _Row(

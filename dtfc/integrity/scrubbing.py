@@ -49,7 +49,7 @@ _BLOCK = 4096  # what O_DIRECT wants lengths to be a multiple of
 _READ_ONLY = 0o444
 _NOT_DIRECT = (errno.EINVAL, errno.EOPNOTSUPP)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
-_KNOWN = frozenset({notes.DATA, notes.NAMES, notes.CHUNKS, "403", "404"})
+_KNOWN = frozenset({notes.DATA, notes.NAMES, notes.CHUNKS, notes.RECORD, "403", "404"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,19 @@ from collections.abc import Callable, Iterator
 from typing import Self
 
 from dtfc.digest import Digest
-from dtfc.errors import Absent
+from dtfc.errors import Absent, StaysDeleted
 from dtfc.store import notes
 from dtfc.store.catalog import Catalog, Reindexed
 from dtfc.store.door import Door, forbidden, holds, refuse_marked
-from dtfc.store.facts import BlobInfo, Deleted, Marker, Space, Stored
+from dtfc.store.facts import BlobInfo, Deleted, Heard, Marker, Space, Stored
 from dtfc.store.folders import Folders
+from dtfc.store.graves import Graves
 from dtfc.store.incoming import Intake
 from dtfc.store.layout import Layout, is_shard, open_layout
+from dtfc.store.memory import Memory
 from dtfc.store.partials import Partial, Partials
 from dtfc.store.power import Running
+from dtfc.store.records import Record
 from dtfc.store.repair import Repair
 from dtfc.store.replay import Replay
 from dtfc.store.together import Together
@@ -43,6 +46,9 @@ __all__ = [
 
 DEFAULT_RESERVE = 64 << 20
 _PROBE = bytes(4096)
+
+# What the catalog has to know of a blob's folder.
+_REMEMBERED = (notes.DATA, notes.TOMBSTONE, notes.RECORD)
 
 
 class OpenBlob:
@@ -154,7 +160,11 @@ class Store:
         self._folders = folders
         self._running = running
         self.repair = Repair(layout, volume, folders, catalog)
-        self._door = Door(layout, volume, folders, catalog, self.repair)
+        self.memory = Memory(catalog)
+        self._graves = Graves(
+            layout, volume, folders, catalog, memory=self.memory, repair=self.repair
+        )
+        self._door = Door(layout, volume, folders, catalog, repair=self.repair, graves=self._graves)
         self._partials = Partials(layout.own("partial"), self._door, volume)
 
     @property
@@ -249,7 +259,7 @@ class Store:
             if info is None:
                 # It may have been deleted since we looked for a marker.
                 refuse_marked(notes.read_marker(folder), digest, self.layout)
-                raise Absent(digest.hex)
+                raise self._absent(folder, digest)
             return info
 
     def open(self, digest: Digest) -> OpenBlob:
@@ -270,7 +280,7 @@ class Store:
             if fd is None:
                 # It may have been deleted since we looked for a marker.
                 refuse_marked(notes.read_marker(folder), digest, self.layout)
-                raise Absent(digest.hex)
+                raise self._absent(folder, digest)
             try:
                 facts = os.fstat(fd)
                 names = notes.read_names(folder)
@@ -279,6 +289,14 @@ class Store:
                 raise
             name = names[-1] if names else None
             return OpenBlob(BlobInfo(digest, facts.st_size, facts.st_mtime, name, names), fd)
+
+    def _absent(self, folder: int, digest: Digest) -> Absent:
+        """Say that a blob is not here; of one that is deleted everywhere, that it will not be.
+
+        Its tombstone is not there if it could not be: an operator's marker was
+        in its place, and has been taken away.
+        """
+        return Absent(digest.hex, deleted=self._graves.is_deleted(folder, digest))
 
     def watch(self, digest: Digest) -> WatchedBlob | None:
         """Open a blob together with its folder, to answer for it again and again.
@@ -448,9 +466,57 @@ class Store:
             NoSpace: there is not even room for a tombstone; nothing has changed.
             StoreFailure: as the operating system says.
         """
-        deleted = self._door.remove(digest)
+        deleted = self._graves.bury(digest)
         self._partials.drop(digest)
         return deleted
+
+    def delete_everywhere(self, digest: Digest, name: str) -> Deleted:
+        """Delete a blob here, and leave a record of it that the other nodes must hear.
+
+        Args:
+            digest: the blob.
+            name: the id of the deletion, 32 hexadecimal digits; its receipt is
+                called so.
+
+        Raises:
+            NoSpace: there is no room for the record; the blob may be gone from
+                this node, but the others will not hear of it.
+            StoreFailure: as the operating system says.
+        """
+        deleted = self._graves.bury_everywhere(digest, name)
+        self._partials.drop(digest)
+        return deleted
+
+    def hear(self, record: Record) -> Heard:
+        """Take what another node has told of a deletion everywhere, or of what came after.
+
+        Older records than the one that is known change nothing, nor does the
+        same one again.
+
+        Raises:
+            NoSpace, StoreFailure: it is not remembered.
+        """
+        heard = self._graves.hear(record)
+        if heard.changed and record.deleted:
+            self._partials.drop(record.digest)
+        return heard
+
+    def may_copy(self, digest: Digest) -> None:
+        """Return if a copy that another node sends may be stored.
+
+        Raises:
+            StaysDeleted: it was deleted here, or everywhere.
+            Denied: an operator's marker forbids it.
+            StoreFailure: as the operating system says.
+        """
+        with self._folder(digest, "read a marker") as folder:
+            if folder is None:
+                return
+            marker = notes.read_marker(folder)
+            if marker is not None and marker.by_operator:
+                raise forbidden(marker, digest, self.layout)
+            if marker is not None or self._graves.is_deleted(folder, digest):
+                raise StaysDeleted(digest.hex)
 
     # -- the disk -----------------------------------------------------------
 
@@ -503,13 +569,13 @@ class Store:
         return self.catalog.reindex(self, stopped)
 
     def folders(self) -> Iterator[Digest]:
-        """Yield every digest that has data or a tombstone here, in order.
+        """Yield every digest that has data, a tombstone or a record here, in order.
 
         Raises:
             StoreFailure: a folder cannot be listed.
         """
         for digest, folder in self._folders.walk():
-            if any(notes.is_regular(folder, name) for name in (notes.DATA, notes.TOMBSTONE)):
+            if any(notes.is_regular(folder, name) for name in _REMEMBERED):
                 yield digest
 
     def keeps(self, digest: Digest) -> bool:

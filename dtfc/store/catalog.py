@@ -365,6 +365,20 @@ class Catalog:
                 with contextlib.suppress(sqlite3.Error):
                     connection.close()
 
+    # -- for what else is kept in the same file -------------------------------
+
+    def write(self, work: Callable[[sqlite3.Connection], object]) -> None:
+        """Do something in a transaction; a failure means a reindex, and nothing is raised."""
+        self._write(work)
+
+    def read(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Ask something.
+
+        Raises:
+            StoreFailure: the catalog cannot be read.
+        """
+        return self._read(query, values)
+
     # -- SQLite -------------------------------------------------------------
 
     def _connect(self) -> sqlite3.Connection:

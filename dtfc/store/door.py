@@ -7,7 +7,8 @@ The order of a commit (each step is done before the next one begins):
 3. its name is written (a blob never lacks its name);
 4. the file is linked into place, which replaces nothing;
 5. the folder, and those that lead to it, are synced;
-6. a tombstone, if a deliberate PUT lifts one, is removed, and that is synced;
+6. a tombstone, if a deliberate PUT lifts one, is removed, and that is synced; if
+   it was of a deletion everywhere, the record of the revival is durable before;
 7. the catalog knows the blob.
 
 What is cut off before step 4 leaves no blob; after it, a whole one that was
@@ -17,21 +18,22 @@ never acknowledged.
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import errno
 import os
+import secrets
 import stat
 from dataclasses import dataclass
 
 from dtfc.digest import Digest
-from dtfc.errors import Absent, Denied, DtfcError, NoSpace
+from dtfc.errors import Absent, Denied, DtfcError
 from dtfc.store import notes
 from dtfc.store.catalog import Catalog
 from dtfc.store.chunkmap import CHUNK, ChunkMap
-from dtfc.store.facts import BlobInfo, Deleted, Marker, Stored
+from dtfc.store.facts import BlobInfo, Marker, Stored
 from dtfc.store.folders import Folders
+from dtfc.store.graves import Graves, clear, describe
 from dtfc.store.layout import Layout
-from dtfc.store.listing import Tombstone
+from dtfc.store.records import Record
 from dtfc.store.repair import Repair
 from dtfc.store.volume import Scratch, Volume
 
@@ -99,6 +101,7 @@ class Door:
         folders: their folders.
         catalog: told of every blob before it is acknowledged.
         repair: keeps the quarantine.
+        graves: what is remembered of deletions.
     """
 
     def __init__(
@@ -107,13 +110,16 @@ class Door:
         volume: Volume,
         folders: Folders,
         catalog: Catalog,
+        *,
         repair: Repair,
+        graves: Graves,
     ) -> None:
         self._layout = layout
         self._volume = volume
         self._folders = folders
         self._catalog = catalog
         self._repair = repair
+        self._graves = graves
 
     def has(self, digest: Digest, length: int) -> bool:
         """Tell whether these bytes lie here already, denied or not.
@@ -149,7 +155,7 @@ class Door:
             whole: the bytes.
             name: the file name to store it under.
             deliberate: True for a client's PUT, which lifts a tombstone; False
-                for a load, which never does.
+                for a load, or a copy that another node sends: these never do.
 
         Raises:
             Denied: an operator's marker forbids it.
@@ -160,16 +166,22 @@ class Door:
         digest = whole.digest
         with self._folders.making(digest) as folder:
             tombstone = self._tombstone(folder, digest, deliberate=deliberate)
+            revival = self._revival(folder, digest, deliberate=deliberate)
             self._catalog.begin(digest)
             info, new = self._place(folder, whole, name, again=tombstone)
+            if revival is not None:
+                # The bytes are durable, and hidden: from here on it is a PUT.
+                self._graves.write_record(folder, revival)
+                self._folders.sync_leaf(digest, folder)
             if tombstone:
-                with self._volume.failing("lift a tombstone"):
-                    os.unlink(notes.TOMBSTONE, dir_fd=folder)
+                self._graves.lift(folder)
             # It is seen from here on, so the catalog must say so, whatever comes.
+            if revival is not None:
+                self._graves.note(revival)
             self._catalog.record(info)
             if tombstone:
                 self._folders.sync_leaf(digest, folder)
-        return Stored(info, new=new)
+        return Stored(info, new=new, revival=revival)
 
     def _tombstone(self, folder: int, digest: Digest, *, deliberate: bool) -> bool:
         with self._volume.failing("read a marker"):
@@ -182,8 +194,15 @@ class Door:
             raise forbidden(marker, digest, self._layout)
         # What the deletion left behind when it was cut off goes now, so that
         # the blob comes back without the names it was deleted with.
-        self._clear(folder)
+        clear(self._volume, folder)
         return True
+
+    def _revival(self, folder: int, digest: Digest, *, deliberate: bool) -> Record | None:
+        if deliberate:
+            return self._graves.revival_of(folder, digest, secrets.token_hex(16))
+        if self._graves.is_deleted(folder, digest):
+            raise Absent(digest.hex, deleted=True)
+        return None
 
     def _place(
         self, folder: int, whole: Whole, name: str | None, *, again: bool
@@ -304,16 +323,6 @@ class Door:
             wanted = notes.names_file(notes.with_name(names, name))
             self._volume.replace(folder, notes.NAMES, wanted)
 
-    def _clear(self, folder: int) -> None:
-        """Take away everything of a blob but its markers; the caller holds the lock.
-
-        Raises:
-            StoreFailure: as the operating system says.
-        """
-        for name in (notes.DATA, notes.NAMES, notes.CHUNKS):
-            with self._volume.failing("remove a blob"):
-                remove_file(folder, name)
-
     def _undo(self, folder: int, digest: Digest) -> None:
         """Take away what was just placed; of a blob in quarantine its names and map stay."""
         names = [notes.DATA]
@@ -345,63 +354,6 @@ class Door:
             self._folders.sync(digest, folder)
             self._catalog.record(self._present(folder, digest))
 
-    def remove(self, digest: Digest) -> Deleted:
-        """Delete a blob: its tombstone is durable before the first byte goes.
-
-        A marker of the operator's stays as it is, and the bytes go all the same.
-
-        Raises:
-            NoSpace: there is not even room for an empty marker; nothing has
-                changed.
-            StoreFailure: as the operating system says.
-        """
-        with self._folders.making(digest) as folder:
-            info = self.describe(folder, digest)
-            with self._volume.failing("read a marker"):
-                marker = notes.read_404(folder)
-            self._catalog.begin(digest)
-            at = _text(marker, "deleted")
-            line = b""
-            buried = True
-            if marker is None:
-                at = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
-                line = notes.tombstone_line(at, self._layout.node_id, info)
-                buried = self._bury(folder, line)
-            self._folders.sync(digest, folder)
-            self._clear(folder)
-            self._folders.sync_leaf(digest, folder)
-            if not buried:
-                self._bury_after_all(digest, folder, line)
-            self._repair.release(digest)
-            node = _text(marker, "node") or self._layout.node_id
-            self._catalog.forget(digest, None if at is None else Tombstone(digest, at, node))
-        return Deleted(info, at)
-
-    def _bury(self, folder: int, line: bytes) -> bool:
-        """Write a tombstone; on a full disk an empty marker, which needs no block.
-
-        Returns:
-            Whether it is the tombstone.
-        """
-        try:
-            self._volume.replace(folder, notes.TOMBSTONE, line)
-        except NoSpace:
-            with self._volume.failing("write a marker"):
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                os.close(os.open(notes.TOMBSTONE, flags, 0o644, dir_fd=folder))
-            return False
-        return True
-
-    def _bury_after_all(self, digest: Digest, folder: int, line: bytes) -> None:
-        """Put the tombstone in the place of the empty marker, now that there is room.
-
-        If there still is none, the empty marker stays: the blob is deleted all
-        the same, but only the operator can allow it again.
-        """
-        with contextlib.suppress(NoSpace):
-            self._volume.replace(folder, notes.TOMBSTONE, line)
-            self._folders.sync_leaf(digest, folder)
-
     def settle(self, digest: Digest) -> None:
         """Make the catalog say of one digest what the tree says.
 
@@ -418,30 +370,8 @@ class Door:
         with self._folders.existing(digest) as folder:
             if folder is None:
                 return False
-            with self._volume.failing("read a marker"):
-                stone = notes.read_404(folder)
-            info = self.describe(folder, digest)
-            at = _text(stone, "deleted")
-            if info is not None and at is None:
-                # Whatever an operator's marker says: it comes and goes unseen.
-                self._catalog.record(info)
-                return True
-            if at is not None:
-                self._finish(folder, digest)
-            tombstone = None if at is None else Tombstone(digest, at, _text(stone, "node"))
-            self._catalog.forget(digest, tombstone)
+            self._graves.settle(folder, digest)
             return True
-
-    def _finish(self, folder: int, digest: Digest) -> None:
-        """Take away what a deletion left that was cut off, or a PUT before it lifted a tombstone.
-
-        Where that fails, the tombstone hides it all the same.
-        """
-        with contextlib.suppress(DtfcError, OSError):
-            if any(notes.exists(folder, name) for name in (notes.DATA, notes.NAMES)):
-                self._folders.sync(digest, folder)
-                self._clear(folder)
-                self._folders.sync_leaf(digest, folder)
 
     def _present(self, folder: int, digest: Digest) -> BlobInfo:
         info = self.describe(folder, digest)
@@ -455,34 +385,7 @@ class Door:
         Raises:
             StoreFailure: as the operating system says.
         """
-        with self._volume.failing("look at a blob"):
-            try:
-                facts = os.stat(notes.DATA, dir_fd=folder, follow_symlinks=False)
-            except FileNotFoundError:
-                return None
-            if not stat.S_ISREG(facts.st_mode):
-                return None
-            names = notes.read_names(folder)
-        return BlobInfo(digest, facts.st_size, facts.st_mtime, names[-1] if names else None, names)
-
-
-def remove_file(folder: int, name: str) -> None:
-    """Remove what has that name; a folder stays, for it was never a blob's.
-
-    Raises:
-        OSError: it is there, and cannot be removed.
-    """
-    try:
-        os.unlink(name, dir_fd=folder)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        try:
-            kept = stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-        except FileNotFoundError:
-            kept = True
-        if not kept:
-            raise error from None
+        return describe(self._volume, folder, digest)
 
 
 def _same(one: int, other: int, length: int) -> bool:
@@ -502,8 +405,3 @@ def _same(one: int, other: int, length: int) -> bool:
         if theirs != os.pread(other, size, at):
             return False
     return True
-
-
-def _text(marker: Marker | None, key: str) -> str | None:
-    value = marker.facts.get(key) if marker is not None else None
-    return value if isinstance(value, str) else None

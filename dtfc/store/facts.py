@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dtfc.digest import Digest
+from dtfc.store.records import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,13 @@ class Stored:
     Args:
         info: the blob, durable by now.
         new: False if its bytes were here already.
+        revival: what the other nodes must hear, if it had been deleted
+            everywhere.
     """
 
     info: BlobInfo
     new: bool
+    revival: Record | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,27 @@ class Deleted:
             blocked all the same).
         at: when, in ISO 8601, as the tombstone has it; None if an operator's
             marker blocks the digest instead of a tombstone.
+        record: what the other nodes must hear, if it is deleted everywhere.
     """
 
     info: BlobInfo | None
     at: str | None
+    record: Record | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What became of a record that came from another node.
+
+    Args:
+        known: the one that counts here now.
+        changed: whether it is that one, and was not known before.
+        info: the blob that went with it, if one did.
+    """
+
+    known: Record
+    changed: bool
+    info: BlobInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +88,8 @@ class Marker:
         status: 403 or 404, the name of the file.
         by_operator: False for a tombstone, which only this program writes.
         facts: what the tombstone says: ``deleted`` (ISO 8601), ``node``,
-            ``length``, ``name``; empty for an operator's marker.
+            ``length``, ``name``, of a deletion everywhere ``counter`` and
+            ``id``; empty for an operator's marker.
     """
 
     status: Literal[403, 404]

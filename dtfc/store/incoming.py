@@ -190,7 +190,12 @@ class Intake:
             raise
 
     def commit(
-        self, name: str | None, *, digest: Digest | None = None, sha256: bytes | None = None
+        self,
+        name: str | None,
+        *,
+        digest: Digest | None = None,
+        sha256: bytes | None = None,
+        deliberate: bool = True,
     ) -> Stored:
         """Store what was written; when this returns it is durable.
 
@@ -198,8 +203,11 @@ class Intake:
             name: the file name it came with.
             digest: the SHA-512 it must have, if one was promised.
             sha256: the same for SHA-256; needs ``want_sha256``.
+            deliberate: False for a copy that another node sends, which lifts
+                no tombstone.
 
         Raises:
+            Absent: a copy of what was deleted here.
             WrongLength, WrongDigest: it is not what was promised.
             BadName: the name cannot be kept.
             Denied: an operator's marker forbids this blob.
@@ -220,7 +228,7 @@ class Intake:
             if not self._door.has(actual, self.received):
                 self._door.seal(self._scratch)
             whole = Whole(self._scratch, actual, self.received, self._growth.chunk_map())
-            return self._door.enter(whole, name, deliberate=True)
+            return self._door.enter(whole, name, deliberate=deliberate)
         finally:
             self.discard()
 

@@ -14,14 +14,19 @@ import stat
 from collections.abc import Sequence
 from typing import Literal
 
-from dtfc.errors import BadName
+from dtfc.digest import Digest
+from dtfc.errors import BadInput, BadName
 from dtfc.store.capabilities import NOT_FOLLOWED
 from dtfc.store.facts import BlobInfo, Marker
+from dtfc.store.records import DELETED, Record, from_facts, newest
 
 DATA = "data"
 NAMES = "filename"
 CHUNKS = "chunks"
 TOMBSTONE = "404"
+# What is remembered of a deletion everywhere, where the tombstone is not the
+# place for it: of a revival, or beside a marker that is not ours to change.
+RECORD = "deletion"
 
 # A blob keeps so many names; the oldest go first.
 MOST_NAMES = 1000
@@ -76,17 +81,22 @@ def exists(folder: int, name: str) -> bool:
     return True
 
 
-def tombstone_line(at: str, node: str, info: BlobInfo | None) -> bytes:
+def tombstone_line(
+    at: str, node: str, info: BlobInfo | None, record: Record | None = None
+) -> bytes:
     """Compose a tombstone.
 
     Args:
         at: when the blob was deleted, in ISO 8601.
         node: who deleted it.
         info: what was deleted, if it was here.
+        record: of the deletion, if it is one everywhere.
     """
     facts: dict[str, object] = {"deleted": at, "node": node}
     if info is not None:
         facts |= {"length": info.length, "name": info.name}
+    if record is not None:
+        facts |= {"counter": record.counter, "id": record.id}
     return json.dumps(facts, ensure_ascii=True).encode("ascii") + b"\n"
 
 
@@ -110,14 +120,51 @@ def read_404(folder: int) -> Marker | None:
     if not exists(folder, TOMBSTONE):
         return None
     status: Literal[404] = 404
-    text = _read(folder, TOMBSTONE, _MARKER_LIMIT)
-    try:
-        facts = json.loads(text.partition(b"\n")[0]) if text else None
-    except ValueError:
-        facts = None
+    facts = _line_of(folder, TOMBSTONE)
     if isinstance(facts, dict) and isinstance(facts.get("deleted"), str):
         return Marker(status, by_operator=False, facts=facts)
     return Marker(status, by_operator=True)
+
+
+def is_spread(marker: Marker | None) -> bool:
+    """Tell whether a marker is the tombstone of a deletion everywhere."""
+    return marker is not None and "counter" in marker.facts
+
+
+def read_record(folder: int, digest: Digest) -> Record | None:
+    """Return what a blob's folder remembers of deletions everywhere.
+
+    It stands in the tombstone, or in a file of its own; where both say
+    something, a crash came between them, and the newer one counts.
+
+    Raises:
+        OSError: it is there, and cannot be read.
+    """
+    found: Record | None = None
+    if exists(folder, RECORD):
+        found = _record_of(digest, _line_of(folder, RECORD))
+    marker = read_404(folder)
+    if marker is None or not is_spread(marker):
+        return found
+    stone = {**marker.facts, "kind": DELETED, "at": marker.facts.get("deleted")}
+    return newest(found, _record_of(digest, stone))
+
+
+def _record_of(digest: Digest, facts: object) -> Record | None:
+    if not isinstance(facts, dict):
+        return None
+    try:
+        return from_facts(digest, facts)
+    except BadInput:
+        return None
+
+
+def _line_of(folder: int, name: str) -> object:
+    text = _read(folder, name, _MARKER_LIMIT)
+    try:
+        return json.loads(text.partition(b"\n")[0]) if text else None
+    except ValueError:
+        return None
 
 
 def read_names(folder: int) -> tuple[str, ...]:

@@ -201,6 +201,9 @@ class Replay:
             marker = notes.read_404(folder)
             if marker is not None and not marker.by_operator:
                 return True
+            known = notes.read_record(folder, record.digest)
+            if known is not None and known.deleted:
+                return True
             changed = rewrite or not _holds(folder, record.body)
             if changed:
                 # Gone first, for on a full disk nothing takes their place yet.

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from dtfc.errors import BrokenStore
 
-VERSION = 2
+VERSION = 3
 
 # Names are compared as bytes of UTF-8 (SQLite's BINARY), which is also the
 # order of their code points. The totals are kept by triggers, because counting
@@ -39,6 +39,45 @@ CREATE TRIGGER blob_changes AFTER UPDATE OF length ON blobs BEGIN
     UPDATE totals SET bytes = bytes + new.length - old.length;
 END;
 """
+
+# What later versions have added, by the version that did. A catalog is brought
+# up to date and not made anew: it is a memory, too.
+ADDED = {
+    3: """
+CREATE TABLE deletions (
+    digest BLOB PRIMARY KEY, counter INTEGER NOT NULL, deleted INTEGER NOT NULL,
+    id TEXT NOT NULL, at TEXT NOT NULL, node TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE ranges (
+    prefix TEXT PRIMARY KEY, hash BLOB NOT NULL, records INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TRIGGER record_comes AFTER INSERT ON deletions BEGIN
+    DELETE FROM ranges WHERE prefix IN (
+        '', lower(substr(hex(substr(new.digest, 1, 2)), 1, 1)),
+        lower(substr(hex(substr(new.digest, 1, 2)), 1, 2)),
+        lower(substr(hex(substr(new.digest, 1, 2)), 1, 3)),
+        lower(hex(substr(new.digest, 1, 2)))
+    );
+END;
+CREATE TABLE receipts (
+    id TEXT PRIMARY KEY, digest BLOB NOT NULL, counter INTEGER NOT NULL, at TEXT NOT NULL,
+    made REAL NOT NULL, addressed INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX unaddressed ON receipts (id) WHERE NOT addressed;
+CREATE TABLE deliveries (
+    receipt TEXT NOT NULL, peer TEXT NOT NULL, state TEXT NOT NULL, at TEXT,
+    PRIMARY KEY (receipt, peer)
+) WITHOUT ROWID;
+CREATE INDEX pending ON deliveries (peer, receipt) WHERE state = 'pending';
+CREATE TABLE unreached (
+    peer TEXT PRIMARY KEY, failures INTEGER NOT NULL, next_try REAL NOT NULL,
+    reason TEXT NOT NULL
+) WITHOUT ROWID;
+""",
+}
+
+#: The oldest version that can be brought up to date.
+_OLDEST = 2
 
 _BUSY_SECONDS = 10.0
 _SPOILED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -93,10 +132,16 @@ def _ready(connection: sqlite3.Connection, path: str) -> None:
             path, f"is version {version} of the catalog; this program knows {VERSION}"
         )
     if version == 0:
-        connection.executescript(f"BEGIN;{TABLES}PRAGMA user_version={VERSION};COMMIT;")
+        added = "".join(ADDED[each] for each in sorted(ADDED))
+        connection.executescript(f"BEGIN;{TABLES}{added}PRAGMA user_version={VERSION};COMMIT;")
+    for each in range(version + 1, VERSION + 1) if version >= _OLDEST else ():
+        connection.executescript(f"BEGIN;{ADDED[each]}PRAGMA user_version={each};COMMIT;")
     # A damaged file shows itself here rather than at the first PUT.
     connection.execute("SELECT blobs, bytes FROM totals").fetchone()
-    for table in ("blobs", "names", "tombstones", "unsettled", "verified"):
+    for table in (
+        *("blobs", "names", "tombstones", "unsettled", "verified"),
+        *("deletions", "ranges", "receipts", "deliveries", "unreached"),
+    ):
         connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchone()  # noqa: S608 - constants
 
 
