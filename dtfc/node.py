@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from random import random
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from dtfc.integrity.upkeep import Upkeep
 from dtfc.peers.body import PeerLimits
 from dtfc.peers.client import open_peer_http
 from dtfc.peers.loader import Loader
+from dtfc.peers.picker import PeerStatus, Picker
 from dtfc.peers.pieces import Pieces
 from dtfc.peers.roster import Roster, RosterChange, RosterWatch
 from dtfc.peers.secretfile import read_secrets
@@ -85,6 +87,7 @@ class Node(MultiService):
             the loop stands still, and keeps the collections of garbage short.
         sender: 16 hexadecimal digits that nobody else has, to sign requests
             with; random ones if empty.
+        random: returns a number from 0 to 1.
     """
 
     _log = Logger()
@@ -101,6 +104,7 @@ class Node(MultiService):
         ticks: Callable[[], float] = time.monotonic,
         owns_process: bool = True,
         sender: str = "",
+        random: Callable[[], float] = random,
     ) -> None:
         MultiService.__init__(self)
         self._colleagues = colleagues or Alone()
@@ -115,6 +119,7 @@ class Node(MultiService):
         self._signer = Signer(shared, sender or token_hex(8), reactor)
         self._hot = HotBlobs(settings.hot_blobs)
         self._roster = Roster(settings.peerlist, me=settings.me, melist=settings.melist)
+        self._picker = Picker(self._roster, random, settings.zone or "")
         self._watch = RosterWatch(
             self._roster,
             self._disk,
@@ -199,12 +204,13 @@ class Node(MultiService):
             self._roster,
             http,
             self._reactor,
+            picker=self._picker,
             limits=load_limits_of(settings),
         )
         self._upkeep = Upkeep(
             store,
             self._disk,
-            Pieces(http, self._roster),
+            Pieces(http, self._picker, self._reactor),
             self._load,
             self._reactor,
             mode=Mode(settings.verify),
@@ -225,7 +231,14 @@ class Node(MultiService):
             small_puts=self._writer,
         )
         self._open_fast_lane()
-        self._metrics = Metrics(self.site, self._loader.counters, store, self._stalls, self._upkeep)
+        self._metrics = Metrics(
+            self.site,
+            self._loader.counters,
+            store,
+            self._stalls,
+            self._upkeep,
+            peers=self._how_peers_are,
+        )
         status = Status(
             store,
             self._disk,
@@ -235,6 +248,7 @@ class Node(MultiService):
             metrics=self._metrics.text,
             clock=self._reactor,
             colleagues=self._colleagues,
+            peers=self._how_peers_are,
         )
         self.site.resource = Routes(self._blobs, status).resource()
         # From here on nothing can fail: the threads would keep the process alive.
@@ -298,6 +312,7 @@ class Node(MultiService):
         self._share_replays(shared)
         self._roster.set_sources(settings.peerlist, me=settings.me, melist=settings.melist)
         self._signer.secrets = shared
+        self._picker.zone = settings.zone or ""
         self._gate.policy = policy_of(settings)
         self._gate.terms = peer_terms_of(settings, shared, self._roster.own)
         self.site.limits = limits_of(settings)
@@ -382,6 +397,9 @@ class Node(MultiService):
         """Say in one line how the node is."""
         connections, peers = self.numbers()
         return f"{connections} connections, {peers} peers"
+
+    def _how_peers_are(self) -> Sequence[PeerStatus]:
+        return self._picker.snapshot(self._reactor.seconds())
 
     def _load(self, digest: Digest) -> Deferred[object]:
         """Bring a blob from the peers, whoever noticed that it is missing."""

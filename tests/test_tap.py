@@ -32,6 +32,7 @@ NOTHING_GIVEN = {
     "peerlist": None,
     "me": None,
     "melist": None,
+    "zone": None,
     "peerlist-poll": None,
     "peer-timeout": None,
     "peer-stall": None,

@@ -17,12 +17,14 @@ from twisted.python.failure import Failure
 from dtfc.digest import Digest
 from dtfc.disk import Disk
 from dtfc.errors import Absent, Draining, PeersUnreached
-from dtfc.http.ranges import Offer, judge_reply
+from dtfc.http.ranges import Offer
+from dtfc.peers.asking import Asking
 from dtfc.peers.body import PeerLimits
 from dtfc.peers.client import PeerHTTP
 from dtfc.peers.disposition import file_name
 from dtfc.peers.failure import PeerFailure
 from dtfc.peers.flight import Flight
+from dtfc.peers.picker import Picker
 from dtfc.peers.pull import DEFAULT_RETRY_AFTER, LONGEST_RETRY_AFTER
 from dtfc.peers.roster import Roster
 from dtfc.peers.slots import Slots
@@ -180,6 +182,7 @@ class Loader:
         roster: whom to ask.
         http: asks them; closed by :meth:`stop`.
         clock: measures time.
+        picker: orders the peers.
         limits: of loads; :meth:`set_limits` replaces them.
     """
 
@@ -191,13 +194,15 @@ class Loader:
         http: PeerHTTP,
         clock: IReactorTime,
         *,
+        picker: Picker,
         limits: LoadLimits | None = None,
     ) -> None:
         self.counters = Counters()
         limits = limits or LoadLimits()
         slots = Slots(limits.most_loads)
-        self._around = Surroundings(store, disk, http, clock, self.counters, limits, slots)
+        self._around = Surroundings(store, disk, http, clock, self.counters, limits, slots, picker)
         self._roster = roster
+        self._asking = Asking(http, picker, clock)
         self._flights: dict[Digest, Flight] = {}
         self._in_the_air: set[Flight] = set()
         self._nobody_had: dict[Digest, tuple[float, int]] = {}
@@ -275,12 +280,11 @@ class Loader:
         peers = self.peers_for(digest)
         for peer in peers:
             try:
-                reply = await self._around.http.ask("HEAD", peer, digest.hex)
+                reply, judged = await self._asking.ask("HEAD", peer, digest)
             except PeerFailure as failure:
                 unreached[peer] = failure.reason
                 continue
             reply.drop()
-            judged = judge_reply(reply.status, reply.fields, 0, None, digest.hex)
             if isinstance(judged, Offer):
                 name = file_name(reply.fields("content-disposition"))
                 return RemoteInfo(judged.total, name)
@@ -317,13 +321,13 @@ class Loader:
             if generation == self._roster.generation and self._around.clock.seconds() < until:
                 return ()
             del self._nobody_had[digest]
-        return tuple(peer.url for peer in self._roster.current())
+        return self._around.picker.order(digest, self._around.clock.seconds())
 
     def nobody_has(self, digest: Digest, asked: tuple[str, ...]) -> None:
         """Every one of these said that it does not have it."""
-        in_force = tuple(peer.url for peer in self._roster.current())
+        in_force = {peer.url for peer in self._roster.current()}
         limits = self._around.limits
-        if limits.remember_absent <= 0 or not asked or asked != in_force:
+        if limits.remember_absent <= 0 or not asked or set(asked) != in_force:
             return
         self._nobody_had.pop(digest, None)
         while len(self._nobody_had) >= limits.most_remembered:

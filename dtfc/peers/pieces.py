@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from dtfc.digest import Digest
 from dtfc.errors import Absent, PeersUnreached
-from dtfc.http.ranges import Offer, judge_reply
+from dtfc.http.ranges import Offer
+from dtfc.peers.asking import Asking
 from dtfc.peers.client import PeerHTTP
 from dtfc.peers.failure import PeerFailure
+from dtfc.peers.picker import Picker
 from dtfc.peers.pull import DEFAULT_RETRY_AFTER, LONGEST_RETRY_AFTER
-from dtfc.peers.roster import Roster
 
 
 class Pieces:
@@ -25,14 +27,16 @@ class Pieces:
 
     Args:
         http: asks a peer.
-        roster: whom to ask, in order.
+        picker: whom to ask, in order.
+        clock: measures how long they take.
     """
 
     _log = Logger()
 
-    def __init__(self, http: PeerHTTP, roster: Roster) -> None:
-        self._http = http
-        self._roster = roster
+    def __init__(self, http: PeerHTTP, picker: Picker, clock: IReactorTime) -> None:
+        self._asking = Asking(http, picker, clock)
+        self._picker = picker
+        self._clock = clock
 
     async def fetch(
         self,
@@ -57,20 +61,21 @@ class Pieces:
                 be asked.
         """
         unreached: dict[str, str] = {}
-        for peer in self._roster.current():
+        for peer in self._picker.order(digest, self._clock.seconds()):
             try:
-                found = await self._ask(peer.url, digest, length, start, count)
+                found = await self._ask(peer, digest, length, start, count)
             except PeerFailure as failure:
-                unreached[peer.url] = failure.reason
+                unreached[peer] = failure.reason
                 continue
             if found is None:
                 continue
             if is_right(found):
                 return found
-            unreached[peer.url] = "its bytes are wrong"
+            self._picker.lied(peer, self._clock.seconds())
+            unreached[peer] = "its bytes are wrong"
             self._log.warn(
                 "{peer} sent wrong bytes of {digest} at {start}",
-                peer=peer.url,
+                peer=peer,
                 digest=digest.hex,
                 start=start,
             )
@@ -88,14 +93,14 @@ class Pieces:
             PeerFailure: it gave no usable answer.
         """
         end = start + count
-        reply = await self._http.ask("GET", peer, digest.hex, start, end)
-        offer = judge_reply(reply.status, reply.fields, start, length, digest.hex, end=end)
+        reply, offer = await self._asking.ask("GET", peer, digest, start, end, length=length)
         if not isinstance(offer, Offer):
             reply.drop()
             if offer.kind == "absent":
                 return None
             raise PeerFailure(offer.reason)
         body = reply.take(start - offer.start, count)
+        begun = self._clock.seconds()
         blocks: list[bytes] = []
         try:
             while more := await body.read():
@@ -103,6 +108,9 @@ class Pieces:
         except CancelledError:
             body.abort("no longer wanted")
             raise
+        now = self._clock.seconds()
         if body.cut is not None:
+            self._picker.failed(peer, now)
             raise PeerFailure(body.cut)
+        self._picker.delivered(peer, body.received, now - begun, now)
         return b"".join(blocks)

@@ -116,6 +116,16 @@ class Roster:
         """This node's own URL, in each scheme that it may have; empty if it is not known."""
         return self._own
 
+    @property
+    def me(self) -> str | None:
+        """This node's own URL as its peers write it; None if it is not known.
+
+        The one that stands in the list, if one does. ``host:port`` without a
+        scheme stands for ``http`` otherwise.
+        """
+        listed = (peer.url for peer in self._listed if peer.url in self._own)
+        return next(listed, min(self._own, default=None))
+
     def current(self) -> tuple[Peer, ...]:
         """The peers in force, in the order of the list, this node itself excluded."""
         return self._peers

@@ -23,6 +23,7 @@ from dtfc.peers.body import Body
 from dtfc.peers.client import PeerHTTP, Reply
 from dtfc.peers.disposition import file_name
 from dtfc.peers.failure import PeerFailure, one_line
+from dtfc.peers.picker import Picker
 from dtfc.peers.pull import Pull
 from dtfc.peers.slots import Slots
 from dtfc.peers.steps import (
@@ -116,6 +117,7 @@ class Surroundings:
         counters: what is counted.
         limits: replaced as a whole when the configuration is read again.
         slots: places for loads.
+        picker: orders peers, and wants to know how they are.
     """
 
     store: Store
@@ -125,6 +127,7 @@ class Surroundings:
     counters: Counters
     limits: LoadLimits
     slots: Slots
+    picker: Picker
 
 
 class Transfer:

@@ -161,6 +161,13 @@ class Settings:
         path=True,
         reloadable=True,
     )
+    zone: str | None = optional(
+        PEERS,
+        "NAME",
+        values.zone,
+        "Where this node stands: peers whose line in the list has the same zone= are asked first.",
+        reloadable=True,
+    )
     peerlist_poll: float = setting(
         PEERS,
         "TIME",

@@ -44,6 +44,7 @@ _ENDPOINT = re.compile(r"[a-z][a-z0-9]*:.+\Z")
 _NODE_URL = re.compile(
     r"(?:https?://)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?/?\Z", re.IGNORECASE
 )
+_ZONE = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _PORTS = range(65536)
 
 
@@ -197,6 +198,13 @@ def networks(given: str) -> tuple[Network, ...]:
         except ValueError as error:
             raise ValueError(f"{word!r} is not a network such as 10.0.0.0/8: {error}") from None
     return tuple(found)
+
+
+def zone(given: str) -> str:
+    """Parse the name of a zone: where a node stands."""
+    if not _ZONE.match(given):
+        raise ValueError(f"{given!r} is not 1 to 64 letters, digits, '.', '_' or '-'")
+    return given
 
 
 def node_url(given: str) -> str:

@@ -1,13 +1,14 @@
 """``GET /metrics``: what this process has done, for Prometheus.
 
 Rules of this file: the hot path counts in plain integers; what they are called
-is said here alone, when somebody asks. No digest, name or address is a label.
+is said here alone, when somebody asks. No digest or name is a label, and no
+address but those that the operator wrote into the peer list.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -19,6 +20,7 @@ from dtfc.web.families import REQUESTS, STALL_MAX, Family, Labels, Rule
 
 if TYPE_CHECKING:
     from dtfc.integrity.upkeep import Upkeep
+    from dtfc.peers.picker import PeerStatus
     from dtfc.peers.transfer import Counters
     from dtfc.store.blobs import Store
     from dtfc.web.site import Site
@@ -55,6 +57,7 @@ class Metrics:
         store: blobs and space.
         stalls: of the loop.
         upkeep: what was verified, healed and scrubbed.
+        peers: says how the peers are.
     """
 
     def __init__(
@@ -64,12 +67,15 @@ class Metrics:
         store: Store,
         stalls: StallDetector,
         upkeep: Upkeep,
+        *,
+        peers: Callable[[], Sequence[PeerStatus]] = tuple,
     ) -> None:
         self._site = site
         self._loads = loads
         self._store = store
         self._stalls = stalls
         self._upkeep = upkeep
+        self._peers = peers
 
     def text(self, node: Iterable[Family] = ()) -> bytes:
         """Return everything in the text format (blocks: asks catalog and disk).
@@ -89,6 +95,7 @@ class Metrics:
         return [
             *self._of_site(),
             *self._of_loads(),
+            *self._of_peers(),
             *self._of_upkeep(),
             *self._of_process(),
         ]
@@ -97,6 +104,7 @@ class Metrics:
         yield _gauge("dtfc_build_info", "The version that runs.", 1, "same", version=__version__)
         yield from self._of_site()
         yield from self._of_loads()
+        yield from self._of_peers()
         yield from self._of_upkeep()
         totals = self._store.catalog.totals()
         space = self._store.space()
@@ -191,6 +199,33 @@ class Metrics:
         ):
             yield _counter(name, text, value)
 
+    def _of_peers(self) -> Iterator[Family]:
+        peers = self._peers()
+        yield _by_peer(
+            "dtfc_peer_resting_seconds",
+            "How long a peer is asked only when nobody else is left.",
+            {each.url: each.rests for each in peers},
+        )
+        yield _by_peer(
+            "dtfc_peer_first_byte_seconds",
+            "The wait for a peer's first byte, lately.",
+            {each.url: each.first_byte for each in peers},
+        )
+        yield _by_peer(
+            "dtfc_peer_rate_bytes",
+            "Bytes a second that came from a peer, lately.",
+            {each.url: each.rate for each in peers},
+        )
+        for name, text, count in (
+            ("dtfc_peer_received_bytes", "Bytes that came from a peer.", "received"),
+            ("dtfc_peer_broken", "Times that a peer was not reached or broke off.", "failures"),
+            ("dtfc_peer_lies", "Times that a peer sent wrong bytes.", "lies"),
+        ):
+            counts: dict[Labels, float] = {
+                (("peer", each.url),): getattr(each, count) for each in peers
+            }
+            yield Family(name, text, "counter", "sum", counts)
+
 
 class _Told(Collector):
     """Families as Prometheus' own library wants them."""
@@ -217,6 +252,13 @@ def _in_order(family: Family) -> Iterable[tuple[Labels, float]]:
     if family.name == REQUESTS:
         return sorted(family.values.items(), key=lambda item: [value for _, value in item[0]])
     return family.values.items()
+
+
+def _by_peer(name: str, text: str, values: Mapping[str, float | None]) -> Family:
+    known: dict[Labels, float] = {
+        (("peer", url),): value for url, value in values.items() if value is not None
+    }
+    return Family(name, text, "gauge", "max", known)
 
 
 def _counter(name: str, text: str, value: float) -> Family:

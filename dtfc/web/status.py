@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from dtfc.disk import Disk
+    from dtfc.peers.picker import PeerStatus
     from dtfc.peers.roster import Roster
     from dtfc.store.blobs import Space, Store
     from dtfc.web.families import Family
@@ -55,6 +56,7 @@ class Status:
             of the node have counted, if there are others.
         clock: tells when the disk was tried last.
         colleagues: the other processes of the node.
+        peers: says how the peers are.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Status:
         metrics: Callable[[Sequence[Family]], bytes],
         clock: IReactorTime,
         colleagues: Colleagues | None = None,
+        peers: Callable[[], Sequence[PeerStatus]] = tuple,
     ) -> None:
         self._store = store
         self._disk = disk
@@ -77,6 +80,7 @@ class Status:
         self._metrics = metrics
         self._clock = clock
         self._colleagues = colleagues or Alone()
+        self._peers = peers
         self._looked = 0.0
         self._looked_at: Space | None = None
 
@@ -176,6 +180,7 @@ class Status:
                     for bad in change.bad
                 ],
                 "errors": list(change.errors),
+                "health": [_health(each) for each in self._peers()],
             },
         )
 
@@ -193,6 +198,24 @@ class Status:
             )
             return
         request.answer(status, json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n", JSON)
+
+
+def _health(peer: PeerStatus) -> dict[str, Any]:
+    """Return what is known of a peer, as JSON has it."""
+    state = "lied" if peer.lying else "failed" if peer.rests else "fine"
+    measured = peer.first_byte is not None or peer.rate is not None
+    return {
+        "url": peer.url,
+        "zone": peer.zone,
+        "weight": peer.weight,
+        "state": state if measured or state != "fine" else "unknown",
+        "rests_for": round(peer.rests, 3),
+        "first_byte": None if peer.first_byte is None else round(peer.first_byte, 6),
+        "rate": None if peer.rate is None else round(peer.rate),
+        "received": peer.received,
+        "failures": peer.failures,
+        "lies": peer.lies,
+    }
 
 
 def _normalised(text: str | None) -> str | None:

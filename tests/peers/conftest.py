@@ -17,6 +17,7 @@ from dtfc.disk import Disk, InlineDisk
 from dtfc.peers.body import PeerLimits
 from dtfc.peers.client import open_peer_http
 from dtfc.peers.loader import Loader
+from dtfc.peers.picker import Picker
 from dtfc.peers.roster import Roster
 from dtfc.peers.transfer import LoadLimits
 from dtfc.store.blobs import Store, open_store
@@ -25,6 +26,14 @@ from tests.peers.hostile import Behaviour, HostilePeer
 reactor: Any = _reactor
 
 QUICK = PeerLimits(connect=2, first_byte=0.4, stall=0.4, lowest_rate=1000, rate_window=0.6)
+
+
+class InListOrder(Picker):
+    """Asks in the order of the list, whatever has happened."""
+
+    def order(self, digest: Digest, now: float) -> tuple[str, ...]:
+        del digest, now
+        return tuple(peer.url for peer in self._listed.current())
 
 
 @dataclass
@@ -68,6 +77,7 @@ class Node:
             self.roster,
             open_peer_http(reactor, self.limits),
             settings.pop("clock", reactor),
+            picker=InListOrder(self.roster, lambda: 1.0),
             limits=LoadLimits(**settings),
         )
         self.loaders.append(loader)

@@ -376,3 +376,22 @@ def test_without_a_list_there_are_no_peers(tmp_path: Path) -> None:
     roster.reload()
 
     assert roster.current() == ()
+
+
+@pytest.mark.parametrize(
+    ("me", "listed", "found"),
+    [
+        (None, "http://a:1", None),
+        ("http://A:1/", "http://a:1\nhttp://b:1", "http://a:1"),
+        ("a:1", "https://a:1\nhttp://b:1", "https://a:1"),
+        ("a:1", "http://b:1", "http://a:1"),
+    ],
+)
+def test_what_a_node_is_called_in_the_list(
+    tmp_path: Path, me: str | None, listed: str, found: str | None
+) -> None:
+    (tmp_path / "peers").write_text(listed)
+    roster = Roster(str(tmp_path / "peers"), me=me)
+    roster.reload()
+
+    assert roster.me == found

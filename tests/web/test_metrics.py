@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.task import Clock
 
 from dtfc.disk import InlineDisk
+from dtfc.peers.picker import PeerStatus
 from dtfc.peers.transfer import Counters
 from dtfc.store.blobs import Store, open_store
 from dtfc.web.metrics import Metrics
@@ -70,3 +71,27 @@ def test_nothing_tells_of_digests(store: Store, new_wire: Callable[..., Any]) ->
     ).text()
 
     assert b"abab" not in text
+
+
+def test_each_peer_is_measured(store: Store, new_wire: Callable[..., Any]) -> None:
+    fine = PeerStatus("http://a:1", "", 1, 0.25, 2e6, 0.0, False, 3, 0, 70)
+    unknown = PeerStatus("http://b:1", "", 1, None, None, 12.5, True, 0, 2, 0)
+    upkeep = upkeep_alone(store, InlineDisk())
+    stalls = StallDetector(Clock())
+
+    told = values(
+        Metrics(new_wire().site, Counters(), store, stalls, upkeep, peers=lambda: (fine, unknown))
+    )
+
+    assert {name: value for name, value in told.items() if "{peer=" in name} == {
+        "dtfc_peer_resting_seconds{peer=http://a:1}": 0.0,
+        "dtfc_peer_resting_seconds{peer=http://b:1}": 12.5,
+        "dtfc_peer_first_byte_seconds{peer=http://a:1}": 0.25,
+        "dtfc_peer_rate_bytes{peer=http://a:1}": 2e6,
+        "dtfc_peer_received_bytes_total{peer=http://a:1}": 70,
+        "dtfc_peer_received_bytes_total{peer=http://b:1}": 0,
+        "dtfc_peer_broken_total{peer=http://a:1}": 3,
+        "dtfc_peer_broken_total{peer=http://b:1}": 0,
+        "dtfc_peer_lies_total{peer=http://a:1}": 0,
+        "dtfc_peer_lies_total{peer=http://b:1}": 2,
+    }
