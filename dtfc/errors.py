@@ -218,6 +218,41 @@ class PeersUnreached(DtfcError):
         self.retry_after = retry_after
 
 
+class QuorumMissed(DtfcError):
+    """A blob is stored here, but fewer copies are durable than its client must have.
+
+    Args:
+        digest_hex: the blob.
+        copies: that are durable, the one here included.
+        wanted: that ``--write-quorum`` wants.
+        retry_after: seconds after which sending it again makes sense.
+    """
+
+    def __init__(self, digest_hex: str, copies: int, wanted: int, retry_after: int) -> None:
+        super().__init__(
+            f"stored here, {copies} of {wanted} copies; the others are made as soon as peers can "
+            "be reached, and the same PUT again says whether they are"
+        )
+        self.digest_hex = digest_hex
+        self.copies = copies
+        self.wanted = wanted
+        self.retry_after = retry_after
+
+
+class QueueFull(DtfcError):
+    """So many blobs lack their copies that no further one is taken.
+
+    Args:
+        limit: blobs that may.
+        setting: what the limit is called.
+    """
+
+    def __init__(self, limit: int, setting: str) -> None:
+        super().__init__(f"{limit} blobs lack copies on other nodes; the limit is set by {setting}")
+        self.limit = limit
+        self.setting = setting
+
+
 class Stalled(DtfcError):
     """A client or peer was slower than the lowest rate for too long."""
 

@@ -6,6 +6,7 @@ Everything that the process around it does to a node goes through
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from random import random
@@ -24,13 +25,13 @@ from dtfc.access.decisions import Policy, Verb
 from dtfc.access.replays import Senders, size_for
 from dtfc.access.signatures import PeerTerms, Secrets, authority_of
 from dtfc.disk import DiskThreads, NodeDisk
-from dtfc.errors import Draining
+from dtfc.errors import Draining, DtfcError
 from dtfc.http.heads import Limits
 from dtfc.integrity.reading import Mode
 from dtfc.integrity.scrubber import Pace
 from dtfc.integrity.upkeep import Upkeep
 from dtfc.peers.body import PeerLimits
-from dtfc.peers.client import open_peer_http
+from dtfc.peers.client import PeerHTTP, open_peer_http
 from dtfc.peers.loader import Loader
 from dtfc.peers.picker import PeerStatus, Picker
 from dtfc.peers.pieces import Pieces
@@ -38,7 +39,13 @@ from dtfc.peers.roster import Roster, RosterChange, RosterWatch
 from dtfc.peers.secretfile import read_secrets
 from dtfc.peers.signing import Signer
 from dtfc.peers.transfer import LoadLimits
+from dtfc.replicas.copying import CopyTerms
+from dtfc.replicas.courier import Courier
+from dtfc.replicas.filterfile import read_filter
+from dtfc.replicas.owed import Replicas
+from dtfc.replicas.pacing import CopyPacing
 from dtfc.store.blobs import Store, open_store
+from dtfc.store.outbox import Outbox
 from dtfc.store.shared import SharedMemory
 from dtfc.web.accesslog import AccessLog
 from dtfc.web.blobs import Blobs, Terms
@@ -148,6 +155,11 @@ class Node(MultiService):
         self._loader: Loader | None = None
         self._upkeep: Upkeep | None = None
         self._blobs: Blobs | None = None
+        self._random = random
+        self._wants = read_filter(settings.replica_filter)
+        self._pacing = CopyPacing(reactor)
+        self._replicas: Replicas | None = None
+        self._http: PeerHTTP | None = None
         self._writer: Writer | None = None
         self._metrics: Metrics | None = None
         self._replays: SharedReplays | None = None
@@ -197,7 +209,9 @@ class Node(MultiService):
             self._log.warn("--temp is not used: {reason}", reason=store.temp_refused)
         self._share_replays(self._signer.secrets)
         self._peers_changed(self._roster.reload())
-        http = open_peer_http(self._reactor, peer_limits_of(settings), signer=self._signer)
+        http = self._http = open_peer_http(
+            self._reactor, peer_limits_of(settings), signer=self._signer
+        )
         self._loader = Loader(
             store,
             self._disk,
@@ -239,6 +253,7 @@ class Node(MultiService):
             self._upkeep,
             peers=self._how_peers_are,
         )
+        replicas = self._open_replicas(settings)
         status = Status(
             store,
             self._disk,
@@ -249,6 +264,7 @@ class Node(MultiService):
             clock=self._reactor,
             colleagues=self._colleagues,
             peers=self._how_peers_are,
+            queue=lambda: None if self._replicas is None else self._replicas.length,
         )
         self.site.resource = Routes(self._blobs, status).resource()
         # From here on nothing can fail: the threads would keep the process alive.
@@ -260,6 +276,8 @@ class Node(MultiService):
             keep_collections_short()
             self._stalls.start()
         self._upkeep.start(chores=self._chores)
+        if replicas is not None:
+            replicas.start(chores=self._chores)
         if store.needs_reindex and self._chores:
             self._log.info("the catalog is made anew from the tree")
             reindexing = self._disk.run(store.reindex, lambda: self._stopping)
@@ -281,6 +299,7 @@ class Node(MultiService):
             self._stalls.stop,
             self._expiry.stop if self._expiry.running else None,
             self._watch.stopService,
+            None if self._replicas is None else self._replicas.stop,
             None if self._upkeep is None else self._upkeep.stop,
             None if self._loader is None else self._loader.stop,
             None if self._writer is None else self._writer.stop,
@@ -309,10 +328,12 @@ class Node(MultiService):
         """Put new settings in force, and read the peer list again."""
         # The steps that can refuse come first.
         shared = read_secrets(settings.peer_secret_file)
+        wants = read_filter(settings.replica_filter)
         self._share_replays(shared)
         self._roster.set_sources(settings.peerlist, me=settings.me, melist=settings.melist)
         self._signer.secrets = shared
         self._picker.zone = settings.zone or ""
+        self._wants = wants
         self._gate.policy = policy_of(settings)
         self._gate.terms = peer_terms_of(settings, shared, self._roster.own)
         self.site.limits = limits_of(settings)
@@ -332,6 +353,7 @@ class Node(MultiService):
             self._upkeep.checks.mode = Mode(settings.verify)
             self._upkeep.scrubber.pace = pace_of(settings)
             self._upkeep.retry_every = settings.quarantine_retry
+        self._reload_replicas(settings)
         self.read_peers()
 
     def _share_replays(self, shared: Secrets | None) -> None:
@@ -342,6 +364,59 @@ class Node(MultiService):
         """
         if shared is not None and self._replays is None and self._store is not None:
             self._gate.replays = self._replays = SharedReplays(self._store.layout.own("senders"))
+
+    def _open_replicas(self, settings: Settings) -> Replicas | None:
+        """Make what copies to other nodes, if anything is to be copied, or was.
+
+        Raises:
+            BrokenStore, StoreFailure: its queue cannot be used.
+        """
+        store, http, upkeep = self._store, self._http, self._upkeep
+        if self._replicas is not None or store is None or http is None or upkeep is None:
+            return None
+        folder = store.layout.own("replicas")
+        if settings.replicas <= 1 and not os.path.exists(folder):
+            return None
+        self._pacing.set_rates(settings.replica_rate, settings.replica_peer_rate, settings.workers)
+        courier = Courier(
+            http,
+            store,
+            self._disk,
+            upkeep.checks,
+            upkeep.healing.heal,
+            self._reactor,
+            pacing=self._pacing,
+        )
+        self._replicas = Replicas(
+            Outbox(folder),
+            self._disk,
+            self._roster,
+            courier,
+            self._reactor,
+            terms=copy_terms_of(settings),
+            wants=self._wants,
+            random=self._random,
+        )
+        if self._blobs is not None:
+            self._blobs.replicas = self._replicas
+        if self._metrics is not None:
+            self._metrics.replicas = self._replicas
+        return self._replicas
+
+    def _reload_replicas(self, settings: Settings) -> None:
+        if self._replicas is not None:
+            self._pacing.set_rates(
+                settings.replica_rate, settings.replica_peer_rate, settings.workers
+            )
+            self._replicas.set_terms(copy_terms_of(settings), self._wants)
+            return
+        try:
+            replicas = self._open_replicas(settings)
+        except DtfcError as error:
+            self._log.error("copies to other nodes: {error}", error=str(error))
+            return
+        if replicas is not None:
+            replicas.start(chores=self._chores)
 
     def read_peers(self) -> None:
         """Read the peer list again, soon."""
@@ -539,6 +614,21 @@ def load_limits_of(settings: Settings) -> LoadLimits:
         remember_absent=settings.absent_ttl,
         most_remembered=settings.absent_max,
         most_loads=settings.max_loads,
+    )
+
+
+def copy_terms_of(settings: Settings) -> CopyTerms:
+    """Return how many copies are made, and how patiently."""
+    return CopyTerms(
+        replicas=settings.replicas,
+        quorum=settings.write_quorum,
+        quorum_timeout=settings.quorum_timeout,
+        queue=settings.replica_queue,
+        patience=settings.replica_patience,
+        retry=settings.replica_retry,
+        at_once=settings.replica_copies,
+        at_once_to_one=settings.replica_peer_copies,
+        zone=settings.zone or "",
     )
 
 

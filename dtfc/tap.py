@@ -29,6 +29,7 @@ from dtfc.errors import BadSetting, BadSettings
 from dtfc.peers.listing import parse_roster
 from dtfc.peers.roster import Roster
 from dtfc.peers.secretfile import read_secrets
+from dtfc.replicas.filterfile import read_filter
 from dtfc.settings import TABLE, Loaded, Settings, load
 from dtfc.settings.declaring import Setting
 from dtfc.settings.reading import unknown
@@ -148,6 +149,7 @@ def _crew(settings: Settings, reactor: Any, log: ReopenableFile | None) -> Crew:
     def check(fresh: Settings) -> None:
         Roster(fresh.peerlist, me=fresh.me, melist=fresh.melist)
         read_secrets(fresh.peer_secret_file)
+        read_filter(fresh.replica_filter)
 
     def attempt(settings: Settings) -> None:
         see_python()
@@ -204,6 +206,10 @@ def _found_by_looking(loaded: Loaded, reactor: Any) -> list[BadSetting]:
         read_secrets(loaded.settings.peer_secret_file)
     except BadSetting as error:
         problems.append(loaded.problem("peer-secret-file", error.reason))
+    try:
+        read_filter(loaded.settings.replica_filter)
+    except BadSettings as error:
+        problems += error.problems
     return problems
 
 

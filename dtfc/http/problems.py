@@ -145,6 +145,15 @@ _TABLE: Mapping[type[Exception], _Row] = {
         retry_after=5,
     ),
     errors.TooManySenders: _Row(503, "Too many peers", retry_after=600),
+    errors.QuorumMissed: _Row(
+        503,
+        "Stored, but with too few copies",
+        {"sha512": "digest_hex", "copies": "copies", "wanted": "wanted"},
+        retry_after=5,
+    ),
+    errors.QueueFull: _Row(
+        503, "Too many files lack their copies", {"limit": "limit"}, retry_after=30
+    ),
     errors.Corrupt: _Row(503, "Damaged here", retry_after=60),
     errors.Retracted: _Row(503, "Loaded anew", retry_after=5),
     errors.Draining: _Row(503, "This node is shutting down", retry_after=5),

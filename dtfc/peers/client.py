@@ -13,13 +13,14 @@ adds each of them by default. Here none of that happens:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeadlinePassed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IPolicyForHTTPS, IResponse
@@ -29,8 +30,31 @@ from dtfc import __version__
 from dtfc.http.ranges import range_field
 from dtfc.peers.body import Body, PeerLimits, Remainder
 from dtfc.peers.connections import Connections
-from dtfc.peers.failure import PeerFailure, cancelled, in_words, one_line
+from dtfc.peers.failure import PeerFailure, cancelled, in_words, one_line, own_failure
+from dtfc.peers.sending import Outgoing
 from dtfc.peers.signing import Signer, SigningAgent
+
+_USER_AGENT = f"dtfc/{__version__}".encode("ascii")
+
+_DURABLE_A_SECOND = 10 * 1024 * 1024
+"""Bytes a second that a peer's disk is trusted to make durable, at the least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What is sent to a peer.
+
+    Args:
+        length: bytes in all.
+        read: returns the next block, never an empty one.
+        fields: header fields beside the framing's own.
+        ask_first: whether the peer is to say first that it will take it.
+    """
+
+    length: int
+    read: Callable[[], Awaitable[bytes]]
+    fields: tuple[tuple[str, str], ...] = ()
+    ask_first: bool = False
 
 
 class Reply:
@@ -45,7 +69,7 @@ class Reply:
 
     def __init__(
         self,
-        method: Literal["GET", "HEAD"],
+        method: Literal["GET", "HEAD", "PUT"],
         response: IResponse,
         clock: IReactorTime,
         limits: PeerLimits,
@@ -67,7 +91,7 @@ class Reply:
         Args:
             name: in lower case.
         """
-        if name == "content-length" and self._method == "GET":
+        if name == "content-length" and self._method != "HEAD":
             return [] if self._length is None else [str(self._length)]
         # Latin-1 takes any byte, as RFC 9110 section 5.5 has it.
         raw = self._response.headers.getRawHeaders(name.encode("ascii"), [])
@@ -135,7 +159,7 @@ class PeerHTTP:
         Raises:
             PeerFailure: no connection, no head in time, or no HTTP.
         """
-        headers = Headers({b"User-Agent": [f"dtfc/{__version__}".encode("ascii")]})
+        headers = Headers({b"User-Agent": [_USER_AGENT]})
         if start or end is not None:
             headers.addRawHeader(b"Range", range_field(start, end).encode("ascii"))
         request: Deferred[Any] = self._treq.request(
@@ -147,12 +171,82 @@ class PeerHTTP:
             reactor=self._clock,  # type: ignore[arg-type]  # wanted for treq's own timeout only
         )
         request.addTimeout(self._limits.first_byte, self._clock, _deadline_passed)
-        self._asked.add(request)
         try:
-            response = await request
+            response = await self._answered(request)
         except DeadlinePassed:
             raise PeerFailure(f"no answer within {self._limits.first_byte:g} seconds") from None
+        return Reply(method, response, self._clock, self._limits)
+
+    async def send(self, url: str, body: Upload) -> Reply:
+        """Send a peer a body with PUT.
+
+        The answer may take ``first_byte`` seconds from the body's last byte,
+        and a second more for each 10 MiB of it: the peer makes them durable.
+
+        Args:
+            url: where to, on the peer.
+            body: what, and what is said of it.
+
+        Raises:
+            Refused: the peer said no before it had it all.
+            PeerFailure: no connection, no answer in time, or no HTTP; the peer
+                may have it all the same.
+            DtfcError: whatever ``body.read`` raises.
+        """
+        patience = self._limits.first_byte + body.length / _DURABLE_A_SECOND
+        waiting: list[IDelayedCall] = []
+        late = False
+
+        def give_up() -> None:
+            nonlocal late
+            late = True
+            request.cancel()
+
+        outgoing = Outgoing(
+            body.length,
+            body.read,
+            self._clock,
+            self._limits.stall,
+            ask_first=body.ask_first,
+            sent=lambda: waiting.append(self._clock.callLater(patience, give_up)),
+        )
+        headers = Headers({b"User-Agent": [_USER_AGENT]})
+        if body.ask_first:
+            headers.addRawHeader(b"Expect", b"100-continue")
+        for name, value in body.fields:
+            headers.addRawHeader(name.encode("ascii"), value.encode("ascii"))
+        request: Deferred[Any] = self._treq.request(
+            "PUT",
+            url,
+            headers=headers,
+            data=outgoing,
+            allow_redirects=False,
+            unbuffered=True,
+            reactor=self._clock,  # type: ignore[arg-type]  # wanted for treq's own timeout only
+        )
+        try:
+            response = await self._answered(request)
+        except CancelledError:
+            if late:
+                raise PeerFailure(f"no answer within {patience:g} seconds") from None
+            raise
+        finally:
+            for each in waiting:
+                if each.active():
+                    each.cancel()
+        return Reply("PUT", response, self._clock, self._limits)
+
+    async def _answered(self, request: Deferred[Any]) -> IResponse:
+        """Wait for an answer, and say in words why there is none."""
+        self._asked.add(request)
+        try:
+            response: IResponse = await request
+        except DeadlinePassed:
+            raise
         except Exception as error:
+            own = own_failure(error)
+            if own is not None:
+                raise own from None
             # Anything that a peer can provoke in the parser.
             if not cancelled(error):
                 raise PeerFailure(in_words(error)) from error
@@ -161,7 +255,7 @@ class PeerHTTP:
             raise CancelledError from None
         finally:
             self._asked.discard(request)
-        return Reply(method, response, self._clock, self._limits)
+        return response
 
     async def close(self) -> None:
         """Give up every request, close every connection, and wait until they are closed."""

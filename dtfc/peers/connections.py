@@ -34,6 +34,7 @@ from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
 from zope.interface import directlyProvides, implementer, providedBy
 
 from dtfc.peers.body import PeerLimits
+from dtfc.peers.sending import Outgoing
 
 READ_SIZE = 128 * 1024
 """Bytes read from a socket at once: fewer, larger pieces for the loop."""
@@ -50,7 +51,8 @@ class _Guard(Protocol):
 
     Counts the head: it begins with the request and is over when the client
     stops reading to wait for whoever takes the body. ``stopProducing``, which a
-    body can reach, aborts.
+    body can reach, aborts. What comes while a body is still on its way out is
+    for that body.
     """
 
     transport: Any
@@ -59,6 +61,7 @@ class _Guard(Protocol):
         self.inner = inner
         self._connections = connections
         self._head: int | None = None
+        self._sending: Outgoing | None = None
 
     # As a protocol.
 
@@ -70,6 +73,9 @@ class _Guard(Protocol):
         self.inner.makeConnection(cast("ITransport", self))
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
+        if self._sending is not None:
+            self._sending.answered(data)
+            return
         if self._head is not None:
             self._head += len(data)
         self.inner.dataReceived(data)
@@ -89,6 +95,14 @@ class _Guard(Protocol):
     def writeSequence(self, data: Sequence[bytes]) -> None:  # noqa: N802 - Twisted's name
         self._head = 0
         self.transport.writeSequence(data)
+
+    def registerProducer(self, producer: object, streaming: bool) -> None:  # noqa: N802, FBT001 - Twisted's
+        self._sending = producer if isinstance(producer, Outgoing) else None
+        self.transport.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:  # noqa: N802 - Twisted's name
+        self._sending = None
+        self.transport.unregisterProducer()
 
     def pauseProducing(self) -> None:  # noqa: N802 - Twisted's name
         self._head = None

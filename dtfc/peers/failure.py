@@ -9,7 +9,12 @@ from __future__ import annotations
 from OpenSSL.SSL import Error as TLSError
 from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectError, DNSLookupError
-from twisted.web.client import ResponseFailed, ResponseNeverReceived
+from twisted.web.client import (
+    RequestGenerationFailed,
+    RequestTransmissionFailed,
+    ResponseFailed,
+    ResponseNeverReceived,
+)
 
 from dtfc.errors import DtfcError
 
@@ -36,9 +41,17 @@ def one_line(text: str) -> str:
 
 def cancelled(error: BaseException) -> bool:
     """Tell whether a request failed because it was cancelled on this side."""
-    if isinstance(error, (ResponseNeverReceived, ResponseFailed)):
+    if isinstance(error, (ResponseFailed, RequestGenerationFailed)):
         return any(reason.check(CancelledError) for reason in error.reasons)
     return isinstance(error, CancelledError)
+
+
+def own_failure(error: BaseException) -> BaseException | None:
+    """Return what this side itself gave up a request for, under Twisted's wrapping."""
+    if not isinstance(error, RequestGenerationFailed) or cancelled(error):
+        return None
+    found: BaseException | None = error.reasons[0].value
+    return found
 
 
 def in_words(error: BaseException) -> str:
@@ -50,6 +63,8 @@ def in_words(error: BaseException) -> str:
             words = "its host name is unknown"
         case ConnectError():
             words = f"no connection: {str(error).rstrip('.')}"
+        case RequestTransmissionFailed():
+            words = "closed the connection before it had it all"
         case ResponseNeverReceived() | ResponseFailed():
             words = _of_response(error)
         case _:

@@ -188,6 +188,12 @@ def _contradictions(settings: Settings, given: Mapping[str, Given]) -> Iterator[
         )
     if settings.gid is not None and settings.uid is None:
         yield BadSetting(given["gid"].where, "gid without uid; give both, or uid alone")
+    if settings.write_quorum > settings.replicas:
+        where = given.get("write-quorum") or given["replicas"]
+        yield BadSetting(
+            where.where,
+            f"write-quorum ({settings.write_quorum}) is more than replicas ({settings.replicas})",
+        )
     if settings.max_request_line > settings.max_head:
         where = given.get("max-request-line") or given["max-head"]
         yield BadSetting(

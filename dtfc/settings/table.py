@@ -17,6 +17,7 @@ from dtfc.settings.values import Network, Verb
 LISTEN = "Where to listen"
 STORE = "The store"
 PEERS = "Peers"
+REPLICAS = "Copies on other nodes"
 ACCESS = "Who may do what"
 LIMITS = "Limits"
 PROCESS = "The process"
@@ -248,6 +249,98 @@ class Settings:
         values.integer(1, 10_000),
         "64",
         "How many blobs are loaded from peers at once; further ones wait.",
+        reloadable=True,
+    )
+
+    # --- Copies on other nodes
+    replicas: int = setting(
+        REPLICAS,
+        "N",
+        values.integer(1, 100),
+        "1",
+        "Copies of each new blob in all, the one here included: N-1 peers get one.",
+        reloadable=True,
+    )
+    write_quorum: int = setting(
+        REPLICAS,
+        "W",
+        values.integer(1, 100),
+        "1",
+        "How many of them are durable before a client is answered, the one here included.",
+        reloadable=True,
+    )
+    quorum_timeout: float = setting(
+        REPLICAS,
+        "TIME",
+        values.duration(0.1),
+        "10s",
+        "How long a client waits for that; then it is told that there are too few (503), and the "
+        "copies are made all the same.",
+        reloadable=True,
+    )
+    replica_filter: str | None = optional(
+        REPLICAS,
+        "FILE",
+        values.text,
+        "Of which blobs copies are made: include and exclude rules, the first that matches.",
+        path=True,
+        reloadable=True,
+        default_note="of all",
+    )
+    replica_queue: int = setting(
+        REPLICAS,
+        "N",
+        values.integer(1, 100_000_000),
+        "1000000",
+        "The most blobs that may lack copies; then PUT and POST are refused (503).",
+        reloadable=True,
+    )
+    replica_patience: float = setting(
+        REPLICAS,
+        "TIME",
+        values.duration(0),
+        "10m",
+        "How long a peer may be down before another one gets the copies meant for it.",
+        reloadable=True,
+    )
+    replica_retry: float = setting(
+        REPLICAS,
+        "TIME",
+        values.duration(1),
+        "10m",
+        "After how long a copy that every peer refused is offered again.",
+        reloadable=True,
+    )
+    replica_rate: int | None = setting(
+        REPLICAS,
+        "RATE",
+        values.or_none(values.rate),
+        "none",
+        "How fast copies leave in all; with --workers, each has an equal part of it.",
+        reloadable=True,
+    )
+    replica_peer_rate: int | None = setting(
+        REPLICAS,
+        "RATE",
+        values.or_none(values.rate),
+        "none",
+        "The same, to one peer.",
+        reloadable=True,
+    )
+    replica_copies: int = setting(
+        REPLICAS,
+        "N",
+        values.integer(1, 1000),
+        "16",
+        "The most copies on their way at once, from each process; each holds some 2 MiB.",
+        reloadable=True,
+    )
+    replica_peer_copies: int = setting(
+        REPLICAS,
+        "N",
+        values.integer(1, 1000),
+        "4",
+        "The same, to one peer.",
         reloadable=True,
     )
 

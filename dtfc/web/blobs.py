@@ -36,10 +36,11 @@ from dtfc.media_types import content_type, is_safe_inline
 from dtfc.names import check_name
 from dtfc.store.chunkmap import CHUNK
 from dtfc.web.chunkmaps import map_of, send_map
+from dtfc.web.copies import Owed, is_copy
 from dtfc.web.fields import content_fields, validator_fields
 from dtfc.web.forms import boundary_of, store_files
 from dtfc.web.hotblobs import HotBlob, HotBlobs
-from dtfc.web.ingest import Ingest
+from dtfc.web.ingest import Ingest, commit
 from dtfc.web.loading import LoadSource
 from dtfc.web.smallputs import LONGEST
 from dtfc.web.source import BlobSource
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from dtfc.integrity.reading import Checks
     from dtfc.integrity.upkeep import Upkeep
     from dtfc.peers.loader import Load, Loader
+    from dtfc.replicas.owed import Replicas
     from dtfc.store.blobs import BlobInfo, OpenBlob, Store
     from dtfc.store.incoming import Stored
     from dtfc.web.body import RequestBody
@@ -137,6 +139,9 @@ class Blobs:
         terms: replaced as a whole when the configuration is read again.
         hot: where blobs asked for are kept open.
         small_puts: where small blobs are stored in groups; None if nowhere.
+
+    Attributes:
+        replicas: copies to other nodes what clients store; None if nothing does.
     """
 
     def __init__(
@@ -159,6 +164,7 @@ class Blobs:
         self.terms = terms
         self._hot = hot
         self._small_puts = small_puts
+        self.replicas: Replicas | None = None
 
     # -- reading ------------------------------------------------------------
 
@@ -372,7 +378,7 @@ class Blobs:
             "names": list(info.names),
             "stored_at": info.stored_at,
             "last_verified_at": verified_at,
-            "replicas": [],
+            "replicas": [] if self.replicas is None else await self.replicas.known(digest),
             "marker": None,
         }
         request.put("Cache-Control", "no-store")
@@ -402,14 +408,21 @@ class Blobs:
         self._gate.admit(request, Verb.PUT)
         if _refused_body(request):
             return
+        deliberate = not is_copy(request)
+        owed = Owed(self.replicas if deliberate else None)
+        owed.admit()
         expected, sha256 = _promised(request, digest)
         if await self._failed_precondition(request, "PUT", expected):
             return
+        if not deliberate:
+            await self._admit_copy(expected)
         length = request.body.length
         # Who waits for 100 Continue is told first whether there is room.
         small = sha256 is None and not request.head.expects_continue
         if small and length is not None and length <= LONGEST:
-            stored = await self._put_small(request.body, length, name, expected)
+            stored = await self._put_small(
+                request.body, length, name, expected, deliberate=deliberate
+            )
         else:
             if expected is not None:
                 await self._disk.run(self._store.may_store, expected)
@@ -417,23 +430,47 @@ class Blobs:
             try:
                 await ingest.open(length, want_sha256=sha256 is not None)
                 await ingest.receive(request.body)
-                stored = await ingest.commit(name, digest=expected, sha256=sha256)
+                stored = await ingest.commit(
+                    name, digest=expected, sha256=sha256, deliberate=deliberate
+                )
             finally:
                 ingest.close()
         stored_digest = stored.info.digest
         self._loader.stored(stored_digest)
+        stub = _stub(stored, name)
+        await owed.note(stored.info, stub)
+        await owed.settle()
         request.put("Location", f"/{stored_digest}")
         request.put("ETag", stored_digest.etag)
         request.put("Repr-Digest", repr_digest(stored_digest))
-        request.answer(201 if stored.new else 200, _json(_stub(stored, name)), JSON)
+        request.answer(201 if stored.new else 200, _json(stub), JSON)
+
+    async def _admit_copy(self, digest: Digest | None) -> None:
+        """Refuse a copy of what was deleted, before its body.
+
+        Raises:
+            StaysDeleted: it was.
+            BadInput: the copy does not say of what it is one.
+            Denied, StoreFailure: as the store says.
+        """
+        if digest is None:
+            raise BadInput("a copy (DTFC-Replica) says in its URL which digest it has")
+        await self._disk.run(self._store.may_copy, digest)
 
     async def _put_small(
-        self, body: RequestBody, length: int, name: str | None, expected: Digest | None
+        self,
+        body: RequestBody,
+        length: int,
+        name: str | None,
+        expected: Digest | None,
+        *,
+        deliberate: bool,
     ) -> Stored:
         """Store a body that fits in memory: in a group, or else in one trip to the disk.
 
         Raises:
-            TooLarge, WrongDigest, Denied, NoSpace, StoreFailure: nothing is stored.
+            TooLarge, WrongDigest, Denied, StaysDeleted, NoSpace, StoreFailure:
+                nothing is stored.
         """
         limit = self.terms.max_body
         if limit is not None and length > limit:
@@ -444,7 +481,9 @@ class Blobs:
             stored = await self._small_puts.put(whole, name, expected)
             if stored is not None:
                 return stored
-        return await self._disk.run(_store_whole, self._store, whole, name, expected)
+        return await self._disk.run(
+            _store_whole, self._store, whole, name, expected, deliberate=deliberate
+        )
 
     async def post(self, request: Request) -> None:
         """Store the files of a form."""
@@ -456,13 +495,18 @@ class Blobs:
         if boundary is None:
             request.problem(unsupported_media_type(given, "a form (multipart/form-data)"))
             return
+        owed = Owed(self.replicas)
+        owed.admit()
         stubs: list[dict[str, Any]] = []
         new = False
         try:
             async for stored in store_files(request.body, boundary, self._new_ingest):
                 self._loader.stored(stored.info.digest)
-                stubs.append(_stub(stored, stored.info.name))
+                stub = _stub(stored, stored.info.name)
+                stubs.append(stub)
                 new = new or stored.new
+                await owed.note(stored.info, stub)
+            await owed.settle()
         except DtfcError as error:
             if not stubs:
                 raise
@@ -479,6 +523,8 @@ class Blobs:
         if await self._failed_precondition(request, "DELETE", digest):
             return
         deleted = await self._disk.run(self._store.delete, digest)
+        if self.replicas is not None:
+            await self.replicas.forget(digest)
         if deleted.info is None:
             raise Absent(digest.hex, deleted=True)
         request.answer(200, _json({"deleted": True, **_described(deleted.info)}), JSON)
@@ -505,11 +551,13 @@ class Blobs:
         return True
 
 
-def _store_whole(store: Store, body: bytes, name: str | None, digest: Digest | None) -> Stored:
+def _store_whole(
+    store: Store, body: bytes, name: str | None, digest: Digest | None, *, deliberate: bool
+) -> Stored:
     intake = store.intake(len(body))
     try:
         intake.write([body])
-        return intake.commit(name, digest=digest)
+        return commit(intake, name, digest=digest, deliberate=deliberate)
     finally:
         intake.discard()
 

@@ -7,10 +7,10 @@ and hashing with writing, overlap, and memory holds two blocks an upload.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dtfc.disk import Disk, Lane
-from dtfc.errors import TooLarge
+from dtfc.errors import Absent, StaysDeleted, TooLarge
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -89,22 +89,36 @@ class Ingest:
             await self.write(blocks)
 
     async def commit(
-        self, name: str | None, *, digest: Digest | None = None, sha256: bytes | None = None
+        self,
+        name: str | None,
+        *,
+        digest: Digest | None = None,
+        sha256: bytes | None = None,
+        deliberate: bool = True,
     ) -> Stored:
         """Make it a blob, durably.
 
+        Args:
+            name: the file name it came with.
+            digest: the SHA-512 it must have, if one was promised.
+            sha256: the same for SHA-256.
+            deliberate: False for a copy that another node sends.
+
         Raises:
+            StaysDeleted: a copy of what was deleted here.
             WrongDigest, WrongLength: it is not what was announced.
             Denied: an operator's marker forbids this blob.
             NoSpace, StoreFailure: the disk refuses.
         """
         await self._settle()
-        return await self._lane.run(self._commit, name, digest, sha256)
+        return await self._lane.run(
+            self._commit, name, digest=digest, sha256=sha256, deliberate=deliberate
+        )
 
-    def _commit(self, name: str | None, digest: Digest | None, sha256: bytes | None) -> Stored:
+    def _commit(self, name: str | None, **promised: Any) -> Stored:
         if self._intake is None:
             raise RuntimeError("commit before open")
-        return self._intake.commit(name, digest=digest, sha256=sha256)
+        return commit(self._intake, name, **promised)
 
     def close(self) -> None:
         """Leave no trace of what was not committed."""
@@ -126,3 +140,19 @@ class Ingest:
     def _check_limit(self, length: int) -> None:
         if self._limit is not None and length > self._limit:
             raise TooLarge(self._limit, "--max-body")
+
+
+def commit(
+    intake: Intake,
+    name: str | None,
+    *,
+    digest: Digest | None = None,
+    sha256: bytes | None = None,
+    deliberate: bool = True,
+) -> Stored:
+    """Make what an intake took a blob; all else as of :meth:`Ingest.commit` (blocks)."""
+    try:
+        return intake.commit(name, digest=digest, sha256=sha256, deliberate=deliberate)
+    except Absent as absent:
+        # Deleted while its body came.
+        raise StaysDeleted(absent.digest_hex) from absent

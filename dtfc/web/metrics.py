@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dtfc.integrity.upkeep import Upkeep
     from dtfc.peers.picker import PeerStatus
     from dtfc.peers.transfer import Counters
+    from dtfc.replicas.owed import Replicas
     from dtfc.store.blobs import Store
     from dtfc.web.site import Site
     from dtfc.web.stalls import StallDetector
@@ -58,6 +59,9 @@ class Metrics:
         stalls: of the loop.
         upkeep: what was verified, healed and scrubbed.
         peers: says how the peers are.
+
+    Attributes:
+        replicas: copies to other nodes; None if nothing is copied.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class Metrics:
         self._stalls = stalls
         self._upkeep = upkeep
         self._peers = peers
+        self.replicas: Replicas | None = None
 
     def text(self, node: Iterable[Family] = ()) -> bytes:
         """Return everything in the text format (blocks: asks catalog and disk).
@@ -97,6 +102,7 @@ class Metrics:
             *self._of_loads(),
             *self._of_peers(),
             *self._of_upkeep(),
+            *self._of_replicas(),
             *self._of_process(),
         ]
 
@@ -106,6 +112,7 @@ class Metrics:
         yield from self._of_loads()
         yield from self._of_peers()
         yield from self._of_upkeep()
+        yield from self._of_replicas()
         totals = self._store.catalog.totals()
         space = self._store.space()
         for name, text, value in (
@@ -153,6 +160,33 @@ class Metrics:
             "sum",
             {(("kind", kind),): count for kind, count in scrubber.found.items()},
         )
+
+    def _of_replicas(self) -> Iterator[Family]:
+        if self.replicas is None:
+            return
+        counts, queue = self.replicas.counts, self.replicas.length
+        for name, text, value in (
+            ("dtfc_replica_sent", "Copies that peers have stored.", counts.sent),
+            ("dtfc_replica_sent_bytes", "Bytes of those.", counts.sent_bytes),
+            ("dtfc_replica_found", "Copies that peers had already.", counts.found),
+            ("dtfc_replica_full", "Requests refused for a full queue.", counts.turned_away),
+            ("dtfc_quorum_missed", "Clients told of too few copies.", counts.quorum_missed),
+        ):
+            yield _counter(name, text, value)
+        yield Family(
+            "dtfc_replica_failed",
+            "Copies that were not made, by reason.",
+            "counter",
+            "sum",
+            {
+                (("reason", reason),): getattr(counts, reason)
+                for reason in ("unreached", "refused", "unreadable")
+            },
+        )
+        age = queue.age(self.replicas.now())
+        yield _gauge("dtfc_replica_queue", "Blobs that lack copies.", queue.entries, "max")
+        yield _gauge("dtfc_replica_stuck", "Those that nobody takes.", queue.stuck, "max")
+        yield _gauge("dtfc_replica_oldest_seconds", "Since when the oldest does.", age, "max")
 
     def _of_process(self) -> Iterator[Family]:
         yield _counter("dtfc_store_failed_syncs", "fsyncs that failed.", self._store.failed_syncs)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dtfc.peers.picker import PeerStatus
     from dtfc.peers.roster import Roster
     from dtfc.store.blobs import Space, Store
+    from dtfc.store.outbox import Length
     from dtfc.web.families import Family
     from dtfc.web.gate import Gate
     from dtfc.web.request import Request
@@ -57,6 +58,8 @@ class Status:
         clock: tells when the disk was tried last.
         colleagues: the other processes of the node.
         peers: says how the peers are.
+        queue: tells how many blobs lack copies on other nodes; None where
+            nothing is copied.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Status:
         clock: IReactorTime,
         colleagues: Colleagues | None = None,
         peers: Callable[[], Sequence[PeerStatus]] = tuple,
+        queue: Callable[[], Length | None] = lambda: None,
     ) -> None:
         self._store = store
         self._disk = disk
@@ -81,6 +85,7 @@ class Status:
         self._clock = clock
         self._colleagues = colleagues or Alone()
         self._peers = peers
+        self._queue = queue
         self._looked = 0.0
         self._looked_at: Space | None = None
 
@@ -115,6 +120,11 @@ class Status:
             checks["store"] = str(error)
             ready = False
         checks["peers"] = len(self._roster.current())
+        queue = self._queue()
+        if queue is not None:
+            checks["replica_queue"] = queue.entries
+            checks["replica_stuck"] = queue.stuck
+            checks["replica_oldest_seconds"] = queue.age(self._clock.seconds())
         serving, wanted = self._colleagues.present()
         if wanted > 1:
             checks["workers"] = wanted

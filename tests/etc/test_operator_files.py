@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dtfc.peers.listing import first_entry, parse_roster
+from dtfc.replicas.copyfilter import Described, parse_filter
 from tests.support.programs import require_program
 
 ETC = Path(__file__).resolve().parents[2] / "etc"
@@ -126,6 +127,14 @@ def test_the_sample_peer_list() -> None:
         "http://files2.example:8080",
         "http://files3.example:8080",
     ]
+
+
+def test_the_sample_filter_of_copies() -> None:
+    found, bad = parse_filter((ETC / "replica-filter").read_text())
+    assert bad == []
+    assert not found.wants(Described("half.part", "application/octet-stream", 1))
+    assert found.wants(Described("a.jpg", "image/jpeg", 5 << 30))
+    assert not found.wants(Described("a.mkv", "video/x-matroska", 5 << 30))
 
 
 def test_the_sample_melist_names_a_node_of_the_sample_peer_list() -> None:

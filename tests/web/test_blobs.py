@@ -16,14 +16,15 @@ from twisted.internet.task import Clock
 from dtfc.access.decisions import Policy, Verb
 from dtfc.digest import Digest
 from dtfc.disk import InlineDisk
-from dtfc.errors import Absent, PeersUnreached
+from dtfc.errors import Absent, PeersUnreached, QueueFull, QuorumMissed
 from dtfc.peers.loader import RemoteInfo
 from dtfc.peers.roster import Roster
-from dtfc.store.blobs import Store, open_store
+from dtfc.store.blobs import BlobInfo, Store, open_store
 from dtfc.web.blobs import Blobs, Terms
 from dtfc.web.gate import Gate
 from dtfc.web.hotblobs import HotBlobs
 from dtfc.web.routes import Routes
+from dtfc.web.smallputs import LONGEST
 from dtfc.web.status import Status
 from tests.support.alone import NoPieces, upkeep_alone
 
@@ -140,6 +141,173 @@ def served(tmp_path: Path, new_wire: Callable[..., Any]) -> Iterator[Served]:
     served = Served(tmp_path, new_wire)
     yield served
     served.store.close()
+
+
+class Owing:
+    """Stands for the copies on other nodes."""
+
+    def __init__(self) -> None:
+        self.owed: list[str] = []
+        self.forgotten: list[Digest] = []
+        self.refusal: Exception | None = None
+        self.outcome: int | Exception | None = 3
+
+    def admit(self) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+
+    async def owe(self, info: BlobInfo) -> bool | None:
+        self.owed.append(info.digest.hex)
+        return None if self.outcome is None else True
+
+    async def enough(self, _digest: Digest, *, own: bool) -> int:
+        assert own
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome or 0
+
+    async def known(self, _digest: Digest) -> list[str]:
+        return ["http://other:80"]
+
+    async def forget(self, digest: Digest) -> None:
+        self.forgotten.append(digest)
+
+
+@pytest.fixture
+def owing(served: Served) -> Owing:
+    replicas = Owing()
+    served.blobs.replicas = replicas  # type: ignore[assignment] # a stand-in
+    return replicas
+
+
+FORM = (
+    b'--x\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\nhello, world\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="f"; filename="b"\r\n\r\nmore\r\n--x--\r\n'
+)
+
+
+class TestOwingCopies:
+    @pytest.mark.parametrize("path", ["/a.txt", "/a%20b", f"/{DIGEST}", f"/{DIGEST}/a"])
+    def test_a_put_owes_them_and_says_how_many_there_are(
+        self, served: Served, owing: Owing, path: str
+    ) -> None:
+        answer = served.ask("PUT", path, HELLO)
+
+        assert (answer.status, answer.json["replicas"]) == (201, 3)
+        assert owing.owed == [DIGEST.hex]
+
+    def test_a_long_put_owes_them_too(self, served: Served, owing: Owing) -> None:
+        body = bytes(LONGEST + 1)
+
+        assert served.ask("PUT", "/a", body).json["replicas"] == 3
+        assert owing.owed == [Digest.of(body).hex]
+
+    def test_every_file_of_a_form_owes_them(self, served: Served, owing: Owing) -> None:
+        answer = served.ask("POST", "/", FORM, Content_Type="multipart/form-data; boundary=x")
+
+        assert [stub["replicas"] for stub in answer.json] == [3, 3]
+        assert owing.owed == [DIGEST.hex, Digest.of(b"more").hex]
+
+    def test_what_owes_none_is_answered_as_ever(self, served: Served, owing: Owing) -> None:
+        owing.outcome = None
+
+        answer = served.ask("PUT", "/a", HELLO)
+
+        assert list(answer.json) == ["sha512", "filename", "length", "content_type", "stub"]
+
+    def test_a_copy_owes_none(self, served: Served, owing: Owing) -> None:
+        owing.refusal = QueueFull(5, "--replica-queue")
+
+        assert served.ask("PUT", f"/{DIGEST}", HELLO, DTFC_Replica="?1").status == 201
+        assert owing.owed == []
+
+    def test_too_few_are_503_and_the_blob_stays(self, served: Served, owing: Owing) -> None:
+        owing.outcome = QuorumMissed(DIGEST.hex, 1, 2, 5)
+
+        answer = served.ask("PUT", "/a", HELLO)
+
+        assert (answer.status, answer.fields["retry-after"]) == (503, "5")
+        assert (answer.json["copies"], answer.json["wanted"]) == (1, 2)
+        assert served.store.holds(DIGEST)
+
+    def test_too_few_of_a_form_are_503_and_tell_what_is_stored(
+        self, served: Served, owing: Owing
+    ) -> None:
+        owing.outcome = QuorumMissed(DIGEST.hex, 1, 2, 5)
+
+        answer = served.ask("POST", "/", FORM, Content_Type="multipart/form-data; boundary=x")
+
+        assert answer.status == 503
+        assert [stub["filename"] for stub in answer.json["stored"]] == ["a", "b"]
+
+    @pytest.mark.parametrize("method", ["PUT", "POST"])
+    def test_a_full_queue_is_said_before_the_body(
+        self, served: Served, owing: Owing, method: str
+    ) -> None:
+        owing.refusal = QueueFull(5, "--replica-queue")
+        wire = served.wire()
+        path, kind = ("/", "multipart/form-data; boundary=x") if method == "POST" else ("/a", "a/b")
+
+        wire.send(
+            f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
+            "Content-Length: 99999\r\nExpect: 100-continue\r\n\r\n".encode()
+        )
+
+        assert wire.statuses == [503]
+        assert Answer(wire.got).json["limit"] == 5
+
+    @pytest.mark.usefixtures("owing")
+    def test_info_says_who_has_copies(self, served: Served) -> None:
+        served.ask("PUT", "/a", HELLO)
+
+        assert served.ask("GET", f"/{DIGEST}/info").json["replicas"] == ["http://other:80"]
+
+    def test_what_is_deleted_owes_none_any_more(self, served: Served, owing: Owing) -> None:
+        served.ask("PUT", "/a", HELLO)
+
+        assert served.ask("DELETE", f"/{DIGEST}").status == 200
+        assert owing.forgotten == [DIGEST]
+
+
+class TestCopies:
+    """PUTs that another node makes."""
+
+    def test_a_copy_is_stored(self, served: Served) -> None:
+        assert served.ask("PUT", f"/{DIGEST}/a", HELLO, DTFC_Replica="?1").status == 201
+
+    @pytest.mark.parametrize("length", [10, LONGEST + 1])
+    def test_a_copy_of_what_was_deleted_is_410(self, served: Served, length: int) -> None:
+        body = bytes(length)
+        digest = Digest.of(body)
+        served.ask("PUT", "/a", body)
+        served.ask("DELETE", f"/{digest}")
+
+        answer = served.ask("PUT", f"/{digest}/a", body, DTFC_Replica="?1")
+
+        assert (answer.status, answer.json["sha512"]) == (410, digest.hex)
+        assert not served.store.holds(digest)
+
+    def test_a_copy_has_to_say_of_what_it_is_one(self, served: Served) -> None:
+        assert served.ask("PUT", "/a", HELLO, DTFC_Replica="?1").status == 400
+
+    def test_a_copy_of_what_was_deleted_is_refused_before_its_body(self, served: Served) -> None:
+        served.ask("PUT", "/a", HELLO)
+        served.ask("DELETE", f"/{DIGEST}")
+        wire = served.wire()
+
+        wire.send(
+            f"PUT /{DIGEST}/a HTTP/1.1\r\nHost: localhost\r\nDTFC-Replica: ?1\r\n"
+            "Content-Length: 12\r\nExpect: 100-continue\r\n\r\n".encode()
+        )
+
+        assert wire.statuses == [410]
+
+    @pytest.mark.parametrize("said", ["?0", "1", "true", "?1, ?1", "??1"])
+    def test_only_the_boolean_makes_a_copy(self, served: Served, said: str) -> None:
+        served.ask("PUT", "/a", HELLO)
+        served.ask("DELETE", f"/{DIGEST}")
+
+        assert served.ask("PUT", f"/{DIGEST}/a", HELLO, DTFC_Replica=said).status == 201
 
 
 class TestPut:

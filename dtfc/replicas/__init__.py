@@ -1,0 +1,1 @@
+"""Copies out: what is owed to other nodes, and how it gets there."""
