@@ -32,6 +32,7 @@ from dtfc.integrity.scrubber import Pace
 from dtfc.integrity.upkeep import Upkeep
 from dtfc.peers.body import PeerLimits
 from dtfc.peers.client import PeerHTTP, open_peer_http
+from dtfc.peers.discovery import Discovery, Lookup, NameServers
 from dtfc.peers.loader import Loader
 from dtfc.peers.picker import PeerStatus, Picker
 from dtfc.peers.pieces import Pieces
@@ -95,6 +96,7 @@ class Node(MultiService):
         sender: 16 hexadecimal digits that nobody else has, to sign requests
             with; random ones if empty.
         random: returns a number from 0 to 1.
+        lookup: asks DNS; the system's name servers if None.
     """
 
     _log = Logger()
@@ -112,6 +114,7 @@ class Node(MultiService):
         owns_process: bool = True,
         sender: str = "",
         random: Callable[[], float] = random,
+        lookup: Lookup | None = None,
     ) -> None:
         MultiService.__init__(self)
         self._colleagues = colleagues or Alone()
@@ -133,6 +136,9 @@ class Node(MultiService):
             reactor,
             seconds=settings.peerlist_poll,
             changed=self._peers_changed,
+        )
+        self._discovery = Discovery(
+            self._roster, lookup or NameServers(reactor, self._disk), reactor, self._peers_changed
         )
         self._stalls = StallDetector(reactor, ticks)
         self._expiry = LoopingCall(self._expire)
@@ -265,11 +271,13 @@ class Node(MultiService):
             colleagues=self._colleagues,
             peers=self._how_peers_are,
             queue=lambda: None if self._replicas is None else self._replicas.length,
+            look_up=self._discovery.ask_now,
         )
         self.site.resource = Routes(self._blobs, status).resource()
         # From here on nothing can fail: the threads would keep the process alive.
         self._disk.start()
         self._watch.startService()
+        self._discovery.startService()
         if self._chores:
             self._expiry.start(EXPIRY_PERIOD)
         if self._owns_process:
@@ -300,6 +308,7 @@ class Node(MultiService):
             self._expiry.stop if self._expiry.running else None,
             self._watch.stopService,
             None if self._replicas is None else self._replicas.stop,
+            self._discovery.stopService,
             None if self._upkeep is None else self._upkeep.stop,
             None if self._loader is None else self._loader.stop,
             None if self._writer is None else self._writer.stop,
@@ -488,6 +497,7 @@ class Node(MultiService):
         return Deferred.fromCoroutine(bring())
 
     def _peers_changed(self, change: RosterChange) -> None:
+        self._discovery.sync()
         # The file of --melist says who this node is.
         self._gate.terms = peer_terms_of(self.settings, self._signer.secrets, self._roster.own)
         for wrong in (*change.bad, *change.errors):

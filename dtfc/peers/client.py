@@ -31,6 +31,7 @@ from dtfc.http.ranges import range_field
 from dtfc.peers.body import Body, PeerLimits, Remainder
 from dtfc.peers.connections import Connections
 from dtfc.peers.failure import PeerFailure, cancelled, in_words, one_line, own_failure
+from dtfc.peers.listing import DNS
 from dtfc.peers.sending import Outgoing
 from dtfc.peers.signing import Signer, SigningAgent
 
@@ -159,6 +160,8 @@ class PeerHTTP:
         Raises:
             PeerFailure: no connection, no head in time, or no HTTP.
         """
+        if peer.startswith(DNS):
+            raise PeerFailure("DNS has not said yet where its nodes are")
         headers = Headers({b"User-Agent": [_USER_AGENT]})
         if start or end is not None:
             headers.addRawHeader(b"Range", range_field(start, end).encode("ascii"))

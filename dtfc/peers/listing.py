@@ -9,6 +9,7 @@ A list is a text file, one peer a line::
     # a comment
     http://10.0.0.5:8080/
     https://mirror.example/   weight=3 zone=attic   # anything after " #" too
+    dns+srv://_dtfc._tcp.example scheme=https
 
 Lists written for the 2015 program are read as they are: with or without the
 trailing slash, with blank lines, with CRLF.
@@ -23,6 +24,9 @@ from urllib.parse import urlsplit
 
 HEAVIEST = 1000
 """The largest ``weight=``."""
+
+DNS = "dns+srv://"
+"""How the line of a service begins."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\Z")
@@ -41,11 +45,35 @@ class Peer:
             no slash at the end.
         weight: how much of the work it should get, 1 where nothing was said.
         zone: where it stands; peers in one's own zone are nearer.
+        tier: 0, unless DNS says that others should be tried before it.
     """
 
     url: str
     weight: int = 1
     zone: str = ""
+    tier: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A line whose peers DNS names.
+
+    Args:
+        name: to be looked up, in lower case, without the last dot.
+        weight: multiplies the weights that DNS gives.
+        zone: where its peers stand.
+        scheme: http or https, for all of them.
+    """
+
+    name: str
+    weight: int = 1
+    zone: str = ""
+    scheme: str = "http"
+
+    @property
+    def url(self) -> str:
+        """What it is called in messages, and where its peers are not known."""
+        return DNS + self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +108,6 @@ def normal_url(text: str) -> str:
     Raises:
         ValueError: it is no plain origin; the message says why.
     """
-    if text.lower().startswith("dns+srv:"):
-        raise ValueError("dns+srv:// is not supported in this version")
     if any(not "\x21" <= character <= "\x7e" for character in text):
         raise ValueError("an address is plain ASCII (write international names in punycode)")
     try:
@@ -89,7 +115,7 @@ def normal_url(text: str) -> str:
     except ValueError:
         raise ValueError("what stands in brackets is no IPv6 address") from None
     if parts.scheme not in _DEFAULT_PORTS:
-        raise ValueError("an address starts with http:// or https://")
+        raise ValueError("an address starts with http://, https:// or dns+srv://")
     if "@" in parts.netloc:
         raise ValueError("an address carries no user name or password")
     if parts.path not in ("", "/"):
@@ -101,7 +127,7 @@ def normal_url(text: str) -> str:
 
 
 def parse_roster(text: str, where: str = "") -> tuple[tuple[Peer, ...], list[BadLine]]:
-    """Read a peer list.
+    """Read a peer list; lines that DNS has to answer are read by :func:`services_in`.
 
     Args:
         text: the whole file.
@@ -111,19 +137,36 @@ def parse_roster(text: str, where: str = "") -> tuple[tuple[Peer, ...], list[Bad
         The peers in the order of the file, the first of equal ones kept; and
         the lines that were passed over.
     """
+    entries, bad = _entries(text, where)
     peers: dict[str, Peer] = {}
+    for each in entries:
+        if isinstance(each, Peer):
+            peers.setdefault(each.url, each)
+    return tuple(peers.values()), bad
+
+
+def services_in(text: str) -> tuple[Service, ...]:
+    """Return the services of a peer list, the first of those with one name kept."""
+    entries, _ = _entries(text, "")
+    services: dict[str, Service] = {}
+    for each in entries:
+        if isinstance(each, Service):
+            services.setdefault(each.name, each)
+    return tuple(services.values())
+
+
+def _entries(text: str, where: str) -> tuple[list[Peer | Service], list[BadLine]]:
+    entries: list[Peer | Service] = []
     bad: list[BadLine] = []
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
         words = _without_comment(line).split()
         if not words:
             continue
         try:
-            peer = _parse_peer(words)
+            entries.append(_parse(words))
         except ValueError as error:
             bad.append(BadLine(number, line.rstrip("\r"), str(error), where))
-        else:
-            peers.setdefault(peer.url, peer)
-    return tuple(peers.values()), bad
+    return entries, bad
 
 
 def first_entry(text: str) -> str | None:
@@ -147,8 +190,6 @@ def own_urls(me: str) -> frozenset[str]:
     """
     if "://" in me:
         return frozenset({normal_url(me)})
-    if me.lower().startswith("dns+srv:"):
-        raise ValueError("dns+srv:// is not supported in this version")
     return frozenset(normal_url(f"{scheme}://{me}") for scheme in _DEFAULT_PORTS)
 
 
@@ -157,27 +198,44 @@ def _without_comment(line: str) -> str:
     return re.sub(r"(?:^|(?<=\s))#.*", "", line, flags=re.DOTALL)
 
 
-def _parse_peer(words: list[str]) -> Peer:
-    url = normal_url(words[0])
-    weight = 1
-    zone = ""
+def _parse(words: list[str]) -> Peer | Service:
+    if not words[0].lower().startswith(DNS):
+        url = normal_url(words[0])
+        weight, zone, _ = _options(words[1:], ("weight", "zone"))
+        return Peer(url, weight, zone)
+    name = words[0][len(DNS) :].lower().removesuffix("/").removesuffix(".")
+    if len(name) > _LONGEST_HOST or not all(_LABEL.match(label) for label in name.split(".")):
+        raise ValueError(
+            "after dns+srv:// stands a DNS name such as _dtfc._tcp.example, without port and path"
+        )
+    return Service(name, *_options(words[1:], ("weight", "zone", "scheme")))
+
+
+def _options(words: list[str], known: tuple[str, ...]) -> tuple[int, str, str]:
+    """Return weight, zone and scheme."""
+    weight, zone, scheme = 1, "", "http"
     seen: set[str] = set()
-    for word in words[1:]:
+    for word in words:
         key, equals, value = word.partition("=")
         if key in seen:
             raise ValueError(f"{key}= is written twice")
         seen.add(key)
-        if key == "weight" and equals:
+        if key not in known or not equals:
+            *others, last = (f"{each}=" for each in known)
+            raise ValueError(f"{word!r} is neither {', '.join(others)} nor {last}")
+        if key == "weight":
             if not value.isascii() or not value.isdecimal() or not 1 <= int(value) <= HEAVIEST:
                 raise ValueError(f"weight= is a whole number from 1 to {HEAVIEST}")
             weight = int(value)
-        elif key == "zone" and equals:
+        elif key == "zone":
             if not _ZONE.match(value):
                 raise ValueError("zone= is 1 to 64 letters, digits, '.', '_' or '-'")
             zone = value
         else:
-            raise ValueError(f"{word!r} is neither weight= nor zone=")
-    return Peer(url, weight, zone)
+            if value not in _DEFAULT_PORTS:
+                raise ValueError("scheme= is http or https")
+            scheme = value
+    return weight, zone, scheme
 
 
 def _split_port(netloc: str) -> tuple[str, int | None]:

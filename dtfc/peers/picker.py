@@ -11,10 +11,11 @@ The order, each line deciding where those before it leave a draw:
    lie (of those that rest, the one first whose rest is over first);
 2. who has the blob, before who has said nothing of it, before who has said that
    it has not;
-3. this node's own zone, if it has one, before all others;
-4. the quicker, by time to the first byte and throughput: in steps of a factor
+3. who DNS says is to be tried first, before who is to be tried later;
+4. this node's own zone, if it has one, before all others;
+5. the quicker, by time to the first byte and throughput: in steps of a factor
    of two, so that peers that are about as quick share the work;
-5. rendezvous hashing of digest and URL, with the weights of the list: so each
+6. rendezvous hashing of digest and URL, with the weights of the list: so each
    blob has its own favourites, the same on every node.
 """
 
@@ -28,7 +29,7 @@ from typing import Protocol
 from dtfc.digest import Digest
 from dtfc.peers.health import Health
 from dtfc.peers.holdings import Holdings
-from dtfc.peers.listing import Peer
+from dtfc.peers.listing import DNS, Peer
 from dtfc.peers.rendezvous import draw, path_up, ranked, score
 
 UNIT = 1024 * 1024
@@ -117,7 +118,9 @@ class Picker:
         if me is None:
             return ()
         self._in_force()
-        nodes = ranked(digest, self._urls | {me})
+        # Not the lines that DNS has not answered yet.
+        known = {url for url in self._urls if not url.startswith(DNS)}
+        nodes = ranked(digest, known | {me})
         return tuple(nodes[rank] for rank in path_up(nodes.index(me)))
 
     def expected_first_byte(self, peer: str, now: float) -> float:
@@ -176,13 +179,14 @@ class Picker:
 
     def _place(
         self, peer: Peer, digest: Digest, now: float, *, has: bool | None
-    ) -> tuple[int, float, int, int, int, float, str]:
+    ) -> tuple[int, float, int, int, int, int, float, str]:
         health = self._health.get(peer.url, _UNKNOWN)
         lying, dead = health.lying.left(now), health.dead.left(now)
         return (
             2 if lying else 1 if dead else 0,
             lying or dead,
             1 if has is None else 0 if has else 2,
+            peer.tier,
             1 if self.zone and peer.zone != self.zone else 0,
             math.floor(math.log2(health.seconds_for(UNIT, now)) + 0.5),
             -score(draw(digest, peer.url), peer.weight),

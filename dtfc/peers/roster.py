@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from twisted.application.service import Service
+from twisted.application import service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
@@ -22,7 +22,15 @@ from twisted.logger import Logger
 
 from dtfc.disk import Disk
 from dtfc.errors import BadSetting
-from dtfc.peers.listing import BadLine, Peer, first_entry, own_urls, parse_roster
+from dtfc.peers.listing import (
+    BadLine,
+    Peer,
+    Service,
+    first_entry,
+    own_urls,
+    parse_roster,
+    services_in,
+)
 
 __all__ = ["BadLine", "Peer", "Roster", "RosterChange", "RosterWatch", "parse_roster"]
 
@@ -39,8 +47,9 @@ class RosterChange:
         added: of those, the ones that were not in force before.
         removed: in force before, and no more.
         bad: lines that were passed over.
-        errors: files that could not be read, or a ``me`` that makes no sense;
-            what they would have set stays as it was.
+        errors: files that could not be read, or a ``me`` that makes no sense,
+            or a service that DNS does not answer; what they would have set
+            stays as it was.
     """
 
     peers: tuple[Peer, ...]
@@ -81,8 +90,12 @@ class Roster:
         self._melist: str | None = None
         self._own: frozenset[str] = frozenset()
         self._listed: tuple[Peer, ...] = ()
+        self._services: tuple[Service, ...] = ()
+        self._found: dict[Service, tuple[Peer, ...]] = {}
+        self._unanswered: dict[Service, str] = {}
         self._peers: tuple[Peer, ...] = ()
         self._signatures: dict[str, tuple[int, int, int] | None] = {}
+        self._files_errors: tuple[str, ...] = ()
         self.generation = 0
         """Grows each time the peers in force change."""
         self.last_change = RosterChange((), (), (), (), ())
@@ -110,6 +123,7 @@ class Roster:
         self._melist = melist if me is None else None
         if path is None:
             self._listed = ()
+            self._services = ()
 
     @property
     def own(self) -> frozenset[str]:
@@ -123,12 +137,22 @@ class Roster:
         The one that stands in the list, if one does. ``host:port`` without a
         scheme stands for ``http`` otherwise.
         """
-        listed = (peer.url for peer in self._listed if peer.url in self._own)
+        named = (*self._listed, *(peer for each in self._found.values() for peer in each))
+        listed = (peer.url for peer in named if peer.url in self._own)
         return next(listed, min(self._own, default=None))
 
     def current(self) -> tuple[Peer, ...]:
-        """The peers in force, in the order of the list, this node itself excluded."""
+        """The peers in force, in the order of the list, this node itself excluded.
+
+        A service of which DNS has not said anything yet stands for its peers:
+        whoever asks it learns that it could not be reached. So nothing passes
+        for absent because DNS is slow.
+        """
         return self._peers
+
+    def services(self) -> tuple[Service, ...]:
+        """The lines whose peers DNS names."""
+        return self._services
 
     def reload(self) -> RosterChange:
         """Read the files now, whatever their dates, and put them in force (blocks)."""
@@ -166,17 +190,61 @@ class Roster:
                 errors.extend(self._apply_me(reading.path, reading.text))
             if reading.path == self._path:
                 self._listed, found = parse_roster(reading.text, reading.path)
+                self._services = services_in(reading.text)
                 bad.extend(found)
+        self._files_errors = tuple(errors)
+        return self._put_in_force(tuple(bad))
+
+    def found(self, service: Service, peers: tuple[Peer, ...]) -> RosterChange:
+        """Put in force what DNS says of a service.
+
+        Args:
+            service: one of :meth:`services`; of another one nothing is kept.
+            peers: its peers now.
+        """
+        if service in self._services:
+            self._found[service] = peers
+            self._unanswered.pop(service, None)
+        return replace(self._put_in_force(self.last_change.bad), bad=(), errors=())
+
+    def not_found(self, service: Service, reason: str) -> RosterChange:
+        """Note that DNS did not answer; what it said before holds.
+
+        Args:
+            service: one of :meth:`services`.
+            reason: a clause.
+        """
+        holds = len(self._found.get(service, ()))
+        error = f"{service.url}: {reason}"
+        if service in self._found:
+            error += f"; the {holds} peers that it had hold"
+        news = service in self._services and self._unanswered.get(service) != error
+        if service in self._services:
+            self._unanswered[service] = error
+        change = self._put_in_force(self.last_change.bad)
+        # Said once, not at each attempt.
+        return replace(change, bad=(), errors=(error,) if news else ())
+
+    def _put_in_force(self, bad: tuple[BadLine, ...]) -> RosterChange:
         before = self._peers
-        self._peers = tuple(peer for peer in self._listed if peer.url not in self._own)
+        self._found = {each: self._found[each] for each in self._services if each in self._found}
+        self._unanswered = {
+            each: self._unanswered[each] for each in self._services if each in self._unanswered
+        }
+        peers = {peer.url: peer for peer in self._listed}
+        for each in self._services:
+            waiting = (Peer(each.url, each.weight, each.zone),)
+            for peer in self._found.get(each, waiting):
+                peers.setdefault(peer.url, peer)
+        self._peers = tuple(peer for peer in peers.values() if peer.url not in self._own)
         if self._peers != before:
             self.generation += 1
         self.last_change = RosterChange(
             peers=self._peers,
             added=tuple(peer for peer in self._peers if peer not in before),
             removed=tuple(peer for peer in before if peer not in self._peers),
-            bad=tuple(bad),
-            errors=tuple(errors),
+            bad=bad,
+            errors=(*self._files_errors, *self._unanswered.values()),
         )
         return self.last_change
 
@@ -224,7 +292,7 @@ def _ignore(change: RosterChange) -> None:
     del change
 
 
-class RosterWatch(Service):
+class RosterWatch(service.Service):
     """Puts the list in force again whenever its file changes.
 
     Polling, because it works on every file system and across an atomic

@@ -142,7 +142,8 @@ class Settings:
         PEERS,
         "FILE",
         values.text,
-        "The peers: one http://host:port/ a line, # comments; re-read when it changes.",
+        "The peers: one http://host:port/ a line, or dns+srv://_dtfc._tcp.example for those that "
+        "DNS names; # comments; re-read when it changes.",
         path=True,
         reloadable=True,
         default_note="no peers",

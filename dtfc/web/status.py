@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dtfc import __version__
@@ -60,6 +60,7 @@ class Status:
         peers: says how the peers are.
         queue: tells how many blobs lack copies on other nodes; None where
             nothing is copied.
+        look_up: asks DNS for peers, and waits for its answer.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Status:
         colleagues: Colleagues | None = None,
         peers: Callable[[], Sequence[PeerStatus]] = tuple,
         queue: Callable[[], Length | None] = lambda: None,
+        look_up: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._store = store
         self._disk = disk
@@ -86,6 +88,7 @@ class Status:
         self._colleagues = colleagues or Alone()
         self._peers = peers
         self._queue = queue
+        self._look_up = look_up
         self._looked = 0.0
         self._looked_at: Space | None = None
 
@@ -178,8 +181,11 @@ class Status:
     async def refresh_peers(self, request: Request) -> None:
         """Read the peer list again, and tell the peers now in force."""
         self._gate.admit(request, Verb.PUT)
-        change = self._roster.apply(await self._disk.run(self._roster.read))
+        self._roster.apply(await self._disk.run(self._roster.read))
         self._colleagues.peers_read()
+        if self._look_up is not None:
+            await self._look_up()
+        change = self._roster.last_change
         self._tell(
             request,
             200,

@@ -53,7 +53,6 @@ def test_one_normal_form(line: str, url: str) -> None:
         ("a:8080", "starts with http"),
         ("ftp://a/", "starts with http"),
         ("file:///etc/passwd", "starts with http"),
-        ("dns+srv://_dtfc._tcp.example", "not supported in this version"),
         ("http://user@a:8080/", "no user name"),
         ("http://user:pw@a:8080/", "no user name"),
         ("http://a:8080/path", "no path"),
