@@ -57,14 +57,14 @@ def stopped(upkeep: Any) -> list[object]:
 
 
 def test_it_stops_while_it_looks_at_the_page_cache(spoilt: Any) -> None:
-    upkeep = upkeep_alone(spoilt.store, BusyDisk())
+    upkeep: Any = upkeep_alone(spoilt.store, BusyDisk())
     upkeep.start(chores=False)
     upkeep.clock.advance(1)
     assert stopped(upkeep) == [None]
 
 
 def test_it_stops_while_it_looks_through_the_quarantine(spoilt: Any) -> None:
-    upkeep = upkeep_alone(spoilt.store, BusyDisk())
+    upkeep: Any = upkeep_alone(spoilt.store, BusyDisk())
     upkeep.healing.retry = lambda _load: Deferred()
     upkeep.start(chores=True)
     upkeep.clock.advance(5)
