@@ -32,10 +32,10 @@ def test_what_the_filter_excludes_owes_nothing(owing: Owing) -> None:
     owing.start()
     wants, _ = parse_filter("exclude name=*.tmp\nexclude type=text/* min-size=3")
     owing.replicas.set_terms(owing.replicas.terms, wants)
-    for content, name in ((b"a", "a.tmp"), (b"long", "a.txt")):
-        assert owing.peers.holders(owing.owe(content, name)) == set()
-    for content, name in ((b"b", "a.txt"), (b"c", None)):
-        assert len(owing.peers.holders(owing.owe(content, name))) == 2
+    assert owing.peers.holders(owing.owe(b"a", "a.tmp")) == set()
+    assert owing.peers.holders(owing.owe(b"long", "a.txt")) == set()
+    assert len(owing.peers.holders(owing.owe(b"b", "a.txt"))) == 2
+    assert len(owing.peers.holders(owing.owe(b"c", None))) == 2
 
 
 def test_one_replica_owes_nothing(owing: Owing) -> None:
