@@ -5,7 +5,7 @@
 #   make lint    ruff, mypy, import contracts
 #   make prove   the long proofs, with figures (docs/proof.md)
 #   make bench   dtfc beside nginx, openssl and others (ARGS="--quick --rows 1,4")
-#   make simulate a cluster in a test tube, from a fresh seed on (ARGS="--seeds 1000 --jobs 2")
+#   make cluster whole nodes in a test tube, from a fresh seed on (ARGS="--seeds 1000 --jobs 2")
 #   make profile where a node's time goes        (ARGS=4: under the load of row 4)
 #   make docs    what is generated: the settings' reference and the sample configuration
 #   make clean   take all of it away, but not the store
@@ -15,7 +15,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint prove bench simulate profile docs clean
+.PHONY: run test lint prove bench cluster profile docs clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/for-run
@@ -44,7 +44,7 @@ prove: $(VENV)/for-test
 bench: $(VENV)/for-test
 	$(BIN)/python -m bench $(ARGS)
 
-simulate: $(VENV)/for-test
+cluster: $(VENV)/for-test
 	$(BIN)/python -m simulate cluster --seed $$(date +%s) --seeds 100 $(ARGS)
 
 profile: $(VENV)/for-test

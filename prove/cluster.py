@@ -32,11 +32,11 @@ def prove(seed: int, share: float) -> list[Row]:
     )
     broken, all_ways = _simulated("broken")
     absent, costs = _simulated("absent")
-    pace = story["seeds"] / story["seconds"]
+    pace = f"{story['seeds'] / story['seconds']:.1f} seeds/s"
     return [
         Row(
             "a cluster in a test tube",
-            f"{story['seeds']} seeds of {STEPS} steps, {story['events']} events, {pace:.1f} a second",
+            f"{story['seeds']} seeds of {STEPS} steps, {story['events']} events, {pace}",
             story["broken"],
             story["seconds"],
             seed,
