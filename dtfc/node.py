@@ -45,6 +45,7 @@ from dtfc.replicas.courier import Courier
 from dtfc.replicas.filterfile import read_filter
 from dtfc.replicas.owed import Replicas
 from dtfc.replicas.pacing import CopyPacing
+from dtfc.steady import SteadyClock
 from dtfc.store.blobs import Store, open_store
 from dtfc.store.outbox import Outbox
 from dtfc.store.shared import SharedMemory
@@ -140,6 +141,8 @@ class Node(MultiService):
         self._discovery = Discovery(
             self._roster, lookup or NameServers(reactor, self._disk), reactor, self._peers_changed
         )
+        # What is remembered for so many seconds, and how quick somebody is.
+        self._steady = SteadyClock(reactor, ticks)
         self._stalls = StallDetector(reactor, ticks)
         self._expiry = LoopingCall(self._expire)
         self._expiry.clock = reactor
@@ -223,14 +226,14 @@ class Node(MultiService):
             self._disk,
             self._roster,
             http,
-            self._reactor,
+            self._steady,
             picker=self._picker,
             limits=load_limits_of(settings),
         )
         self._upkeep = Upkeep(
             store,
             self._disk,
-            Pieces(http, self._picker, self._reactor),
+            Pieces(http, self._picker, self._steady),
             self._load,
             self._reactor,
             mode=Mode(settings.verify),
@@ -483,7 +486,7 @@ class Node(MultiService):
         return f"{connections} connections, {peers} peers"
 
     def _how_peers_are(self) -> Sequence[PeerStatus]:
-        return self._picker.snapshot(self._reactor.seconds())
+        return self._picker.snapshot(self._steady.seconds())
 
     def _load(self, digest: Digest) -> Deferred[object]:
         """Bring a blob from the peers, whoever noticed that it is missing."""

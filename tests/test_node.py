@@ -29,6 +29,7 @@ class Handed:
 
     def __init__(self, folder: Path, **more: Any) -> None:
         self.clock: Any = Clock()
+        self.ticked = 0.0
         self.disk = Disk()
         settings = load({"basedir": str(folder / "store"), "fan-out": "2"}, {}, str(folder))
         self.node = Node(
@@ -36,7 +37,7 @@ class Handed:
             self.clock,
             lambda _lines: None,
             disk=self.disk,
-            ticks=self.clock.seconds,
+            ticks=lambda: self.ticked,
             **more,
         )
 
@@ -77,3 +78,12 @@ def test_a_node_that_shares_its_process_does_not_watch_the_loop(tmp_path: Path) 
 def test_a_node_has_no_store_before_it_starts(tmp_path: Path) -> None:
     with pytest.raises(LookupError):
         _ = Handed(tmp_path).node.store
+
+
+def test_what_a_node_remembers_of_its_peers_it_measures_with_ticks(tmp_path: Path) -> None:
+    handed = Handed(tmp_path, owns_process=False)
+    handed.run(1)
+    handed.ticked = 7.0
+    measured = handed.node._loader._around.clock.seconds() if handed.node._loader else None
+    assert handed.stop()
+    assert measured == 7.0
