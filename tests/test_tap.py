@@ -178,7 +178,7 @@ def test_what_settings_name_is_looked_at(
     peers.write_text("http://a:1/\nnonsense here\n")
     arguments = [
         *("--listen", "ssl:0:privateKey=/nowhere.pem", "--listen", "tcp:port=x"),
-        *("--peerlist", str(peers), "--melist", "/nowhere"),
+        *("--peerlist", str(peers), "--melist", "/nowhere", "--peer-secret-file", "/nowhere"),
     ]
     said = refused(capsys, "--check-config", *arguments).splitlines()
     assert [line.split(": ")[1] for line in said] == [
@@ -186,6 +186,7 @@ def test_what_settings_name_is_looked_at(
         "--listen",
         f"{peers}:2",
         "--melist",
+        "--peer-secret-file",
     ]
 
 
