@@ -32,6 +32,8 @@ from dtfc.integrity.scrubber import Pace
 from dtfc.integrity.upkeep import Upkeep
 from dtfc.peers.body import PeerLimits
 from dtfc.peers.client import PeerHTTP, open_peer_http
+from dtfc.peers.correspondence import Correspondence
+from dtfc.peers.deletions import Deletions, DeletionTerms
 from dtfc.peers.discovery import Discovery, Lookup, NameServers
 from dtfc.peers.loader import Loader
 from dtfc.peers.picker import PeerStatus, Picker
@@ -52,6 +54,7 @@ from dtfc.store.shared import SharedMemory
 from dtfc.web.accesslog import AccessLog
 from dtfc.web.blobs import Blobs, Terms
 from dtfc.web.colleagues import Alone, Colleagues
+from dtfc.web.deletions import DeletionPages
 from dtfc.web.fastlane import FastLane
 from dtfc.web.gate import Gate
 from dtfc.web.hotblobs import HotBlobs
@@ -118,6 +121,7 @@ class Node(MultiService):
         lookup: Lookup | None = None,
     ) -> None:
         MultiService.__init__(self)
+        self._ticks = ticks
         self._colleagues = colleagues or Alone()
         self._chores = chores
         self._owns_process = owns_process
@@ -163,6 +167,7 @@ class Node(MultiService):
         self._store: Store | None = None
         self._loader: Loader | None = None
         self._upkeep: Upkeep | None = None
+        self._deletions: Deletions | None = None
         self._blobs: Blobs | None = None
         self._random = random
         self._wants = read_filter(settings.replica_filter)
@@ -242,6 +247,17 @@ class Node(MultiService):
             # The others are for those whose blobs need no such thing.
             most_wholes=max(1, settings.disk_threads // 2),
         )
+        self._deletions = Deletions(
+            store,
+            self._disk,
+            self._roster,
+            Correspondence(http),
+            self._reactor,
+            ticks=self._ticks,
+            chance=self._random,
+            token=lambda: token_hex(16),
+            terms=deletion_terms_of(settings),
+        )
         self._writer = Writer(store, self._reactor)
         self._blobs = Blobs(
             store,
@@ -252,6 +268,7 @@ class Node(MultiService):
             terms=terms_of(settings),
             hot=self._hot,
             small_puts=self._writer,
+            revived=self._deletions.revived,
         )
         self._open_fast_lane()
         self._metrics = Metrics(
@@ -261,6 +278,7 @@ class Node(MultiService):
             self._stalls,
             self._upkeep,
             peers=self._how_peers_are,
+            deletions=self._deletions,
         )
         replicas = self._open_replicas(settings)
         status = Status(
@@ -276,7 +294,8 @@ class Node(MultiService):
             queue=lambda: None if self._replicas is None else self._replicas.length,
             look_up=self._discovery.ask_now,
         )
-        self.site.resource = Routes(self._blobs, status).resource()
+        pages = DeletionPages(self._deletions, self._gate)
+        self.site.resource = Routes(self._blobs, status, pages).resource()
         # From here on nothing can fail: the threads would keep the process alive.
         self._disk.start()
         self._watch.startService()
@@ -289,6 +308,7 @@ class Node(MultiService):
         self._upkeep.start(chores=self._chores)
         if replicas is not None:
             replicas.start(chores=self._chores)
+        self._deletions.start(chores=self._chores)
         if store.needs_reindex and self._chores:
             self._log.info("the catalog is made anew from the tree")
             reindexing = self._disk.run(store.reindex, lambda: self._stopping)
@@ -313,6 +333,7 @@ class Node(MultiService):
             None if self._replicas is None else self._replicas.stop,
             self._discovery.stopService,
             None if self._upkeep is None else self._upkeep.stop,
+            None if self._deletions is None else self._deletions.stop,
             None if self._loader is None else self._loader.stop,
             None if self._writer is None else self._writer.stop,
             None if self._wakeups is None else self._wakeups.close,
@@ -366,6 +387,8 @@ class Node(MultiService):
             self._upkeep.scrubber.pace = pace_of(settings)
             self._upkeep.retry_every = settings.quarantine_retry
         self._reload_replicas(settings)
+        if self._deletions is not None:
+            self._deletions.set_terms(deletion_terms_of(settings))
         self.read_peers()
 
     def _share_replays(self, shared: Secrets | None) -> None:
@@ -642,6 +665,16 @@ def copy_terms_of(settings: Settings) -> CopyTerms:
         at_once=settings.replica_copies,
         at_once_to_one=settings.replica_peer_copies,
         zone=settings.zone or "",
+    )
+
+
+def deletion_terms_of(settings: Settings) -> DeletionTerms:
+    """Return on which terms deletions are taken and spread."""
+    return DeletionTerms(
+        accept=settings.accept_deletions == "on",
+        per_minute=settings.peer_deletions,
+        keep=settings.deletion_ttl,
+        period=settings.reconcile_period,
     )
 
 

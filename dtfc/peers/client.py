@@ -13,6 +13,7 @@ adds each of them by default. Here none of that happens:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeadlinePassed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.web.client import Agent
+from twisted.web.client import Agent, ResponseNeverReceived
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IPolicyForHTTPS, IResponse
 from zope.interface import implementer
@@ -56,6 +57,24 @@ class Upload:
     read: Callable[[], Awaitable[bytes]]
     fields: tuple[tuple[str, str], ...] = ()
     ask_first: bool = False
+
+
+_SECONDS = re.compile(r"[0-9]{1,6}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A peer's answer to a message, whole.
+
+    Args:
+        status: of the answer.
+        body: its bytes; empty unless the status is 200 or 429.
+        retry_after: seconds after which to ask again, where it says so.
+    """
+
+    status: int
+    body: bytes
+    retry_after: int | None = None
 
 
 class Reply:
@@ -165,10 +184,65 @@ class PeerHTTP:
         headers = Headers({b"User-Agent": [_USER_AGENT]})
         if start or end is not None:
             headers.addRawHeader(b"Range", range_field(start, end).encode("ascii"))
+        response = await self._request(method, f"{peer}/{digest_hex}/nopeerload", headers)
+        return Reply(method, response, self._clock, self._limits)
+
+    async def tell(
+        self, method: Literal["POST", "DELETE"], url: str, message: bytes | None, most: int
+    ) -> Said:
+        """Send a peer a short message, and read its answer.
+
+        What is sent must do no harm if it comes twice: where a connection that
+        was kept turns out to be closed, it is sent once more.
+
+        Args:
+            method: DELETE of a blob, or POST.
+            url: where to, on the peer.
+            message: JSON; None for no body.
+            most: bytes of an answer that are read.
+
+        Raises:
+            PeerFailure: no connection, no answer in time or none that is whole.
+        """
+        headers = Headers({b"User-Agent": [_USER_AGENT]})
+        if message is not None:
+            headers.addRawHeader(b"Content-Type", b"application/json")
+        try:
+            response = await self._request(method, url, headers, message)
+        except PeerFailure as failure:
+            if not isinstance(failure.__cause__, ResponseNeverReceived) or self._closed:
+                raise
+            response = await self._request(method, url, headers, message)
+        reply = Reply("GET", response, self._clock, self._limits)
+        after = [int(each) for each in reply.fields("retry-after") if _SECONDS.match(each)]
+        if reply.status not in (200, 429):
+            reply.drop()
+            return Said(reply.status, b"", after[0] if after else None)
+        length = reply.fields("content-length")
+        if not length or int(length[0]) > most:
+            reply.drop()
+            raise PeerFailure("its answer is too long, or does not say how long it is")
+        body = reply.take(0, int(length[0]))
+        blocks: list[bytes] = []
+        while found := await body.read():
+            blocks += found
+        if body.cut is not None:
+            raise PeerFailure(body.cut)
+        return Said(reply.status, b"".join(blocks), after[0] if after else None)
+
+    async def _request(
+        self, method: str, url: str, headers: Headers, data: bytes | None = None
+    ) -> IResponse:
+        """Send a request, and wait for the head of its answer.
+
+        Raises:
+            PeerFailure: no connection, no head in time, or no HTTP.
+        """
         request: Deferred[Any] = self._treq.request(
             method,
-            f"{peer}/{digest_hex}/nopeerload",
+            url,
             headers=headers,
+            data=data,
             allow_redirects=False,
             unbuffered=True,
             reactor=self._clock,  # type: ignore[arg-type]  # wanted for treq's own timeout only
@@ -178,7 +252,7 @@ class PeerHTTP:
             response = await self._answered(request)
         except DeadlinePassed:
             raise PeerFailure(f"no answer within {self._limits.first_byte:g} seconds") from None
-        return Reply(method, response, self._clock, self._limits)
+        return response
 
     async def send(self, url: str, body: Upload) -> Reply:
         """Send a peer a body with PUT.

@@ -253,6 +253,42 @@ class Settings:
         reloadable=True,
     )
 
+    accept_deletions: str = setting(
+        PEERS,
+        "ON",
+        values.one_of("on", "off"),
+        "on",
+        "Whether what is deleted everywhere on a peer is deleted here: on or off. Only peers that "
+        "may write here are heard at all.",
+        reloadable=True,
+    )
+    peer_deletions: int = setting(
+        PEERS,
+        "N",
+        values.integer(1, 10_000_000),
+        "6000",
+        "How many deletions a minute are taken from peers; further ones come later (429).",
+        reloadable=True,
+    )
+    deletion_ttl: float = setting(
+        PEERS,
+        "TIME",
+        values.duration(60),
+        "90d",
+        "How long the receipt of a deletion everywhere is kept, and peers that are away are told "
+        "of it. What was deleted stays deleted longer than that.",
+        reloadable=True,
+    )
+    reconcile_period: float = setting(
+        PEERS,
+        "TIME",
+        values.duration(1),
+        "10m",
+        "How often what is remembered of deletions is compared with each peer, give or take a "
+        "quarter; at start, and when a peer comes back, it is done at once.",
+        reloadable=True,
+    )
+
     # --- Copies on other nodes
     replicas: int = setting(
         REPLICAS,

@@ -103,7 +103,7 @@ class Receipt:
     counter: int
     at: str
     addressed: bool
-    deliveries: tuple[Delivery, ...]
+    deliveries: tuple[Delivery, ...] = ()
 
 
 class Memory:
@@ -330,6 +330,21 @@ class Memory:
             c.execute("DELETE FROM unreached WHERE peer = ?", (peer,))
 
         self._catalog.write(work)
+
+    def unreached(self, peer: str) -> tuple[int, float]:
+        """Return how often a peer was not reached, and when it is tried again.
+
+        Raises:
+            StoreFailure: the catalog cannot be read.
+        """
+        query = "SELECT failures, next_try FROM unreached WHERE peer = ?"
+        found = self._catalog.read(query, (peer,))
+        return (int(found[0][0]), float(found[0][1])) if found else (0, 0.0)
+
+    def try_again(self) -> None:
+        """Let every peer be tried again at once."""
+        if self._catalog.read("SELECT 1 FROM unreached WHERE next_try > 0 LIMIT 1"):
+            self._catalog.write(lambda c: c.execute("UPDATE unreached SET next_try = 0"))
 
     def put_off(self, peer: str, failures: int, next_try: float, reason: str) -> None:
         """Note that a peer could not be told, and when it is tried again."""

@@ -47,12 +47,15 @@ from dtfc.web.source import BlobSource
 from dtfc.web.transmit import send
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dtfc.integrity.reading import Checks
     from dtfc.integrity.upkeep import Upkeep
     from dtfc.peers.loader import Load, Loader
     from dtfc.replicas.owed import Replicas
     from dtfc.store.blobs import BlobInfo, OpenBlob, Store
     from dtfc.store.incoming import Stored
+    from dtfc.store.records import Record
     from dtfc.web.body import RequestBody
     from dtfc.web.gate import Gate
     from dtfc.web.request import Request
@@ -139,6 +142,7 @@ class Blobs:
         terms: replaced as a whole when the configuration is read again.
         hot: where blobs asked for are kept open.
         small_puts: where small blobs are stored in groups; None if nowhere.
+        revived: told of a PUT of what had been deleted everywhere.
 
     Attributes:
         replicas: copies to other nodes what clients store; None if nothing does.
@@ -155,6 +159,7 @@ class Blobs:
         terms: Terms,
         hot: HotBlobs,
         small_puts: SmallPuts | None = None,
+        revived: Callable[[Record], None] = lambda _record: None,
     ) -> None:
         self._store = store
         self._disk = disk
@@ -165,6 +170,7 @@ class Blobs:
         self._hot = hot
         self._small_puts = small_puts
         self.replicas: Replicas | None = None
+        self._revived = revived
 
     # -- reading ------------------------------------------------------------
 
@@ -436,7 +442,7 @@ class Blobs:
             finally:
                 ingest.close()
         stored_digest = stored.info.digest
-        self._loader.stored(stored_digest)
+        self._has_stored(stored)
         stub = _stub(stored, name)
         await owed.note(stored.info, stub)
         await owed.settle()
@@ -456,6 +462,12 @@ class Blobs:
         if digest is None:
             raise BadInput("a copy (DTFC-Replica) says in its URL which digest it has")
         await self._disk.run(self._store.may_copy, digest)
+
+    def _has_stored(self, stored: Stored) -> None:
+        """Tell those who have to know."""
+        self._loader.stored(stored.info.digest)
+        if stored.revival is not None:
+            self._revived(stored.revival)
 
     async def _put_small(
         self,
@@ -501,7 +513,7 @@ class Blobs:
         new = False
         try:
             async for stored in store_files(request.body, boundary, self._new_ingest):
-                self._loader.stored(stored.info.digest)
+                self._has_stored(stored)
                 stub = _stub(stored, stored.info.name)
                 stubs.append(stub)
                 new = new or stored.new
@@ -519,8 +531,7 @@ class Blobs:
 
     async def delete(self, request: Request, digest: Digest) -> None:
         """Delete a blob here."""
-        self._gate.admit(request, Verb.DELETE)
-        if await self._failed_precondition(request, "DELETE", digest):
+        if not await self.may_delete(request, digest):
             return
         deleted = await self._disk.run(self._store.delete, digest)
         if self.replicas is not None:
@@ -528,6 +539,15 @@ class Blobs:
         if deleted.info is None:
             raise Absent(digest.hex, deleted=True)
         request.answer(200, _json({"deleted": True, **_described(deleted.info)}), JSON)
+
+    async def may_delete(self, request: Request, digest: Digest) -> bool:
+        """Look whether a blob may be deleted, here or everywhere; False if 412 was answered.
+
+        Raises:
+            Denied: whoever asks may not.
+        """
+        self._gate.admit(request, Verb.DELETE)
+        return not await self._failed_precondition(request, "DELETE", digest)
 
     def _new_ingest(self) -> Ingest:
         return Ingest(self._store, self._disk, self.terms.max_body)

@@ -20,6 +20,7 @@ from dtfc.web.families import REQUESTS, STALL_MAX, Family, Labels, Rule
 
 if TYPE_CHECKING:
     from dtfc.integrity.upkeep import Upkeep
+    from dtfc.peers.deletions import Deletions
     from dtfc.peers.picker import PeerStatus
     from dtfc.peers.transfer import Counters
     from dtfc.replicas.owed import Replicas
@@ -59,6 +60,7 @@ class Metrics:
         stalls: of the loop.
         upkeep: what was verified, healed and scrubbed.
         peers: says how the peers are.
+        deletions: deletions everywhere.
 
     Attributes:
         replicas: copies to other nodes; None if nothing is copied.
@@ -73,6 +75,7 @@ class Metrics:
         upkeep: Upkeep,
         *,
         peers: Callable[[], Sequence[PeerStatus]] = tuple,
+        deletions: Deletions | None = None,
     ) -> None:
         self._site = site
         self._loads = loads
@@ -81,6 +84,7 @@ class Metrics:
         self._upkeep = upkeep
         self._peers = peers
         self.replicas: Replicas | None = None
+        self._deletions = deletions
 
     def text(self, node: Iterable[Family] = ()) -> bytes:
         """Return everything in the text format (blocks: asks catalog and disk).
@@ -103,6 +107,7 @@ class Metrics:
             *self._of_peers(),
             *self._of_upkeep(),
             *self._of_replicas(),
+            *self._of_deletions(),
             *self._of_process(),
         ]
 
@@ -113,6 +118,7 @@ class Metrics:
         yield from self._of_peers()
         yield from self._of_upkeep()
         yield from self._of_replicas()
+        yield from self._of_deletions()
         totals = self._store.catalog.totals()
         space = self._store.space()
         for name, text, value in (
@@ -128,6 +134,19 @@ class Metrics:
             len(self._store.repair.quarantined()),
             "same",
         )
+        if self._deletions is not None:
+            yield _gauge(
+                "dtfc_deletions_pending",
+                "Peers' acknowledgements of deletions everywhere that are missing.",
+                self._deletions.pending(),
+                "same",
+            )
+            yield _gauge(
+                "dtfc_deletions_remembered",
+                "Digests that were ever deleted everywhere.",
+                self._deletions.remembered(),
+                "same",
+            )
         progress = self._upkeep.scrubber.told()
         yield _gauge(
             "dtfc_scrub_last_pass_timestamp_seconds",
@@ -187,6 +206,27 @@ class Metrics:
         yield _gauge("dtfc_replica_queue", "Blobs that lack copies.", queue.entries, "max")
         yield _gauge("dtfc_replica_stuck", "Those that nobody takes.", queue.stuck, "max")
         yield _gauge("dtfc_replica_oldest_seconds", "Since when the oldest does.", age, "max")
+
+    def _of_deletions(self) -> Iterator[Family]:
+        deletions = self._deletions
+        if deletions is None:
+            return
+        courier = deletions.courier
+        for name, text, value in (
+            ("dtfc_deletions_made", "Deletions everywhere that began here.", deletions.made),
+            ("dtfc_deletions_acknowledged", "Times that a peer took one.", courier.delivered),
+            ("dtfc_deletions_failures", "Times that a peer did not.", courier.failures),
+            ("dtfc_deletions_compared_bytes", "Bytes of comparisons.", deletions.bytes),
+        ):
+            yield _counter(name, text, value)
+        for name, text, found in (
+            ("dtfc_deletions_heard", "Records that peers told, by result.", deletions.heard),
+            ("dtfc_deletions_rounds", "Comparisons with peers, by result.", deletions.rounds),
+        ):
+            values: dict[Labels, float] = {
+                (("result", result),): count for result, count in found.items()
+            }
+            yield Family(name, text, "counter", "sum", values)
 
     def _of_process(self) -> Iterator[Family]:
         yield _counter("dtfc_store_failed_syncs", "fsyncs that failed.", self._store.failed_syncs)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from dtfc.web.blobs import Blobs
+    from dtfc.web.deletions import DeletionPages
     from dtfc.web.request import Request
     from dtfc.web.status import Status
 
@@ -41,6 +42,12 @@ _PLAIN = re.compile(
 
 #: What may follow a digest in a URL that is read.
 _ABOUT_BLOBS = (b"nopeerload", b"info", b"chunks")
+
+#: What follows ``/deletions`` where it is no receipt's id. It is a name, too.
+_DELETIONS = {
+    (): ["GET", "HEAD", "OPTIONS", "POST", "PUT"],
+    (b"compare",): ["OPTIONS", "POST"],
+}
 
 
 class DigestConverter(BaseConverter):
@@ -60,15 +67,25 @@ class Routes:
     Args:
         blobs: what is kept and served.
         status: what the node says of itself.
+        deletions: deletion everywhere; None where there is none.
     """
 
     app = Klein()
     app.url_map.converters["digest"] = DigestConverter
     app.url_map.merge_slashes = False
 
-    def __init__(self, blobs: Blobs, status: Status) -> None:
+    def __init__(
+        self, blobs: Blobs, status: Status, deletions: DeletionPages | None = None
+    ) -> None:
         self._blobs = blobs
         self._status = status
+        self._deletions = deletions
+
+    @property
+    def _pages(self) -> DeletionPages:
+        if self._deletions is None:
+            raise NotFound
+        return self._deletions
 
     def resource(self) -> Resource:
         """Return what answers requests: the tree, and a short cut past it."""
@@ -129,6 +146,25 @@ class Routes:
     @app.route("/<digest:digest>", methods=["DELETE"])
     async def delete(self, request: Request, digest: Digest) -> None:
         await self._blobs.delete(request, digest)
+
+    @app.route("/<digest:digest>/allpeers", methods=["DELETE"])
+    async def delete_everywhere(self, request: Request, digest: Digest) -> None:
+        if await self._blobs.may_delete(request, digest):
+            await self._pages.delete(request, digest)
+
+    @app.route("/deletions/<name>", methods=["GET"])
+    async def receipt(self, request: Request, name: str) -> None:
+        await self._pages.receipt(request, name)
+
+    # Among nodes.
+
+    @app.route("/deletions", methods=["POST"])
+    async def hear(self, request: Request) -> None:
+        await self._pages.hear(request)
+
+    @app.route("/deletions/compare", methods=["POST"])
+    async def compare(self, request: Request) -> None:
+        await self._pages.compare(request)
 
     @app.route("/<digest:digest>", methods=["PUT"])
     async def put_digest(self, request: Request, digest: Digest) -> None:
@@ -268,9 +304,12 @@ def allowed(path: bytes) -> list[str]:
         return ["GET", "HEAD", "OPTIONS", "POST"]
     if path == b"/refreshpeers.html":
         return ["OPTIONS", "POST", "PUT"]
+    if first == b"deletions":
+        return _DELETIONS.get(tuple(rest), ["GET", "HEAD", "OPTIONS"] if len(rest) == 1 else [])
     if not rest:
         methods = ["GET", "HEAD", "OPTIONS", "PUT"]
         return ["DELETE", *methods] if is_digest else methods
     if not is_digest or len(rest) > 1:
         return []
-    return ["GET", "HEAD", "OPTIONS", "PUT"] if rest[0] in _ABOUT_BLOBS else ["OPTIONS", "PUT"]
+    more = ["GET", "HEAD"] if rest[0] in _ABOUT_BLOBS else []
+    return ["DELETE"] * (rest[0] == b"allpeers") + more + ["OPTIONS", "PUT"]

@@ -119,6 +119,8 @@ class Status:
             checks["free_bytes"] = space.free
             checks["reserve_bytes"] = space.reserve
             checks["quarantine"] = len(await self._disk.run(self._store.repair.quarantined))
+            pending = await self._disk.run(self._store.memory.pending_count)
+            checks["deletions_pending"] = pending
         except DtfcError as error:
             checks["store"] = str(error)
             ready = False
