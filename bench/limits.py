@@ -254,6 +254,10 @@ def stall(stage: Stage) -> Iterator[Row]:
         row.extra = {f"row_{key}_ms": value * 1000 for key, value in told.items()}
         worst = max(told, key=lambda key: told[key])
         row.note = f"what the daemons' own detectors said; the longest in row {worst}"
+        if stage.longest_own_stalls:
+            own = max(stage.longest_own_stalls.values()) * 1000
+            row.extra["own_ms"] = own
+            row.note += f"; without waiting for a processor {own:.1f} ms at most"
     else:
         row.ours.append(ours.max / 1000)
         row.note = "the daemon tells of no stalls: the slowest answer seen from outside (11b)"

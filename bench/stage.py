@@ -94,11 +94,13 @@ class Stage:
         options: how much is measured.
         workdir: an empty folder on the file system that is measured.
         longest_stalls: what each daemon said of its own loop, in seconds, by row.
+        longest_own_stalls: the same, less what the loop waited for a processor.
     """
 
     options: Options
     workdir: str
     longest_stalls: dict[str, float] = field(default_factory=dict)
+    longest_own_stalls: dict[str, float] = field(default_factory=dict)
     _folders: int = 0
 
     def folder(self, name: str) -> str:
@@ -196,6 +198,9 @@ class Stage:
             stall = stalls.told(server)
             if stall is not None:
                 self.longest_stalls[row] = max(stall, self.longest_stalls.get(row, 0.0))
+            own = stalls.told_own(server)
+            if own is not None:
+                self.longest_own_stalls[row] = max(own, self.longest_own_stalls.get(row, 0.0))
 
     @contextlib.contextmanager
     def nginx(

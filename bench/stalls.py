@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
@@ -12,6 +13,7 @@ from bench.servers import Server
 _METRIC = re.compile(
     r"^dtfc_\w*(?:longest_\w*stall|stall\w*_(?:max|longest))\w*(?:\{[^}]*\})?\s+(\S+)", re.MULTILINE
 )
+_OWN = re.compile(r"^dtfc_loop_own_stall_seconds_max (\S+)", re.MULTILINE)
 
 
 def told(server: Server) -> float | None:
@@ -27,6 +29,16 @@ def told(server: Server) -> float | None:
             return _in_json(json.loads(body))
     except (OSError, http.client.HTTPException, ValueError):
         pass
+    return None
+
+
+def told_own(server: Server) -> float | None:
+    """Return the same less what the loop waited for a processor; None if it is not said."""
+    with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+        status, body = server.get("/metrics")
+        found = _OWN.search(body.decode("utf-8", "replace"))
+        if status == 200 and found:
+            return float(found[1])
     return None
 
 

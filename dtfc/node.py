@@ -62,7 +62,7 @@ from dtfc.web.metrics import Metrics
 from dtfc.web.routes import Routes
 from dtfc.web.site import Bounds, Site
 from dtfc.web.smallputs import Writer
-from dtfc.web.stalls import StallDetector, keep_collections_short
+from dtfc.web.stalls import Queued, StallDetector, keep_collections_short
 from dtfc.web.status import Status
 from dtfc.web.transmit import FileServer, LocalServer
 from dtfc.web.wakeups import Wakeups, wakeups_of
@@ -147,7 +147,8 @@ class Node(MultiService):
         )
         # What is remembered for so many seconds, and how quick somebody is.
         self._steady = SteadyClock(reactor, ticks)
-        self._stalls = StallDetector(reactor, ticks)
+        self._queued = Queued()
+        self._stalls = StallDetector(reactor, ticks, self._queued)
         self._expiry = LoopingCall(self._expire)
         self._expiry.clock = reactor
         self._access_log = AccessLog(access_log, settings.log_format, reactor, self._disk)
@@ -304,6 +305,8 @@ class Node(MultiService):
             self._expiry.start(EXPIRY_PERIOD)
         if self._owns_process:
             keep_collections_short()
+            # Here and not before: a daemon is another process by now.
+            self._queued.open()
             self._stalls.start()
         self._upkeep.start(chores=self._chores)
         if replicas is not None:
@@ -328,6 +331,7 @@ class Node(MultiService):
         steps: list[Callable[[], Any] | None] = [
             self._access_log.flush,
             self._stalls.stop,
+            self._queued.close,
             self._expiry.stop if self._expiry.running else None,
             self._watch.stopService,
             None if self._replicas is None else self._replicas.stop,

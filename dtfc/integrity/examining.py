@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from dtfc.digest import Digest
 from dtfc.errors import Draining
+from dtfc.store import hashing
 from dtfc.store.chunkmap import CHUNK, ChunkHashes, ChunkMap, count_of
 
 #: What a disk answers for a block that it cannot read.
@@ -125,16 +126,21 @@ class Examination:
         """
         for index in range(count_of(self._length)):
             content = self._read(self._fd, index, self._length)
-            if content is None:
-                self._bad.append(index)
-                # Something in its place, so that what follows stays in its own.
-                content = memoryview(bytes(min(CHUNK, self._length - index * CHUNK)))
-            elif self._map is not None and not is_right(content, index, self._digest, self._map):
-                self._bad.append(index)
-            self._sha512.update(content)
-            if self._length > CHUNK:
-                self._hashes.take([content])
-            yield len(content)
+            with hashing.place:
+                count = self._take(index, content)
+            yield count
+
+    def _take(self, index: int, content: memoryview | None) -> int:
+        if content is None:
+            self._bad.append(index)
+            # Something in its place, so that what follows stays in its own.
+            content = memoryview(bytes(min(CHUNK, self._length - index * CHUNK)))
+        elif self._map is not None and not is_right(content, index, self._digest, self._map):
+            self._bad.append(index)
+        self._sha512.update(content)
+        if self._length > CHUNK:
+            self._hashes.take([content])
+        return len(content)
 
     def result(self) -> Examined:
         """Say what was found, once all was read."""

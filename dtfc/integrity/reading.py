@@ -33,6 +33,7 @@ from dtfc.digest import Digest
 from dtfc.errors import Corrupt, StoreFailure
 from dtfc.integrity.examining import Examined, examine, is_right, read_chunk
 from dtfc.integrity.verified import MapsInUse, Record, Verified, generation_of
+from dtfc.store import hashing
 from dtfc.store.chunkmap import CHUNK, ChunkMap, count_of
 
 #: Chunks after a wanted one that the kernel is asked to read ahead.
@@ -352,7 +353,7 @@ class Reading:
         chunk_map = self._checks.map_of(self.digest, self.length)
         if chunk_map is None and self.length > CHUNK:
             return  # it was verified when it came; no more can be said
-        if content is None or not is_right(content, index, self.digest, chunk_map):
+        if content is None or not self._matches(content, index, chunk_map):
             self._checks.corrupt += 1
             overlay.forget(index)
             raise Corrupt(self.digest.hex, index)
@@ -371,7 +372,7 @@ class Reading:
                 self._verify_whole(record)
                 continue
             content = self._read(self.fd, index, self.length)
-            right = content is not None and is_right(content, index, self.digest, chunk_map)
+            right = content is not None and self._matches(content, index, chunk_map)
             if generation_of(self.fd) != record.generation:
                 continue
             if not right:
@@ -384,6 +385,10 @@ class Reading:
             return
         # Somebody writes to it all the time, which nobody may.
         raise Corrupt(self.digest.hex, index)
+
+    def _matches(self, content: memoryview, index: int, chunk_map: ChunkMap | None) -> bool:
+        with hashing.place:
+            return is_right(content, index, self.digest, chunk_map)
 
     def _verify_whole(self, record: Record) -> None:
         """Take the digest of the whole, and make its map if there is none."""

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 from dtfc.digest import Digest
 from dtfc.errors import WrongDigest, WrongLength
-from dtfc.store import notes, syscalls
+from dtfc.store import hashing, notes, syscalls
 from dtfc.store.chunkmap import CHUNK, ChunkHashes, ChunkMap
 from dtfc.store.door import Door, Whole
 from dtfc.store.facts import Stored
@@ -98,20 +98,24 @@ class Growth:
             self._store(blocks, size, write=write)
             self._hash(blocks)
         else:
-            # What is written beside may fail, and then was not hashed either.
-            before = self.sha512.copy(), self.sha256 and self.sha256.copy()
-            storing = _beside.submit(self._store, blocks, size, write=write)
-            try:
-                self._hash(blocks)
-            finally:
-                wait([storing])
-            try:
-                storing.result()
-            except BaseException:
-                self.sha512, self.sha256 = before
-                raise
+            with hashing.place:
+                self._add_beside(blocks, size, write=write)
         # Last, because others read up to here while it grows.
         self.length += size
+
+    def _add_beside(self, blocks: Sequence[bytes], size: int, *, write: bool) -> None:
+        # What is written beside may fail, and then was not hashed either.
+        before = self.sha512.copy(), self.sha256 and self.sha256.copy()
+        storing = _beside.submit(self._store, blocks, size, write=write)
+        try:
+            self._hash(blocks)
+        finally:
+            wait([storing])
+        try:
+            storing.result()
+        except BaseException:
+            self.sha512, self.sha256 = before
+            raise
 
     def _hash(self, blocks: Sequence[bytes]) -> None:
         for block in blocks:

@@ -33,6 +33,8 @@ MOST_NAMES = 1000
 _NAMES_LIMIT = 1 << 20
 _MARKER_LIMIT = 4096
 _LONGEST_NAME = 1024  # bytes; the web takes 255, a file from elsewhere may have more
+# Linux's; where there is none, mount options decide.
+_NOATIME: int = getattr(os, "O_NOATIME", 0)
 # Opening a socket is ENXIO on Linux, and EOPNOTSUPP elsewhere.
 _NOT_A_FILE = (errno.ENOENT, errno.ENXIO, errno.EOPNOTSUPP, errno.ENOTDIR, *NOT_FOLLOWED)
 
@@ -49,7 +51,7 @@ def open_regular(folder: int, name: str) -> int | None:
         if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             return None
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(name, flags, dir_fd=folder)
+        fd = _open_unnoted(name, flags, folder)
     except OSError as error:
         if error.errno in _NOT_A_FILE:
             return None
@@ -58,6 +60,22 @@ def open_regular(folder: int, name: str) -> int | None:
         return fd
     os.close(fd)
     return None
+
+
+def _open_unnoted(name: str, flags: int, folder: int) -> int:
+    """Open without noting the time of access, where that is allowed.
+
+    To note it is a write to the disk, made by whoever reads: by the loop, for
+    what it sends, and it waits there while the disk is busy with syncs.
+    """
+    if _NOATIME:
+        try:
+            return os.open(name, flags | _NOATIME, dir_fd=folder)
+        except OSError as error:
+            if error.errno != errno.EPERM:
+                raise
+            # The file is another user's.
+    return os.open(name, flags, dir_fd=folder)
 
 
 def is_regular(folder: int, name: str) -> bool:

@@ -236,6 +236,12 @@ class Metrics:
             self._stalls.longest,
             "max",
         )
+        yield _gauge(
+            "dtfc_loop_own_stall_seconds_max",
+            "The same, less what the loop waited for a processor that others had.",
+            self._stalls.longest_own,
+            "max",
+        )
         yield _counter(
             "dtfc_loop_stall_seconds", "All stalls of the loop together.", self._stalls.total
         )

@@ -84,7 +84,11 @@ _LATER = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EBUSY})
 
 #: Seconds for which the page cache's answer holds: to ask at each turn took a
 #: seventh of the time of eight downloads at once.
-FRESH = 0.02
+FRESH = 0.002
+
+#: Seconds from which a sendfile must have waited for the disk: then no earlier
+#: answer holds, for the page cache may have been emptied.
+WAITED = 0.004
 
 #: Asks whether bytes are in the page cache.
 resident = residency.calm()
@@ -146,6 +150,8 @@ class FileServer(tcp.Server, Metered):
     _file: _Sending | None = None
     senders = 0
     """Connections of this process that send from a file now."""
+    waited_at = 0.0
+    """When a sendfile had to wait for the disk, by ``time.monotonic``."""
 
     def writeSomeData(self, data: bytes) -> Any:  # noqa: N802 -- Twisted's name
         """Write some data and count what the kernel took."""
@@ -333,7 +339,13 @@ class FileServer(tcp.Server, Metered):
     def _from_file(self, fd: int, offset: int, count: int) -> int:
         if SENDFILE is None:  # nobody asks then: see can_send_files
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-        return SENDFILE(self.fileno(), fd, offset, count)
+        began = time.monotonic()
+        try:
+            return SENDFILE(self.fileno(), fd, offset, count)
+        finally:
+            ended = time.monotonic()
+            if ended - began > WAITED:
+                FileServer.waited_at = ended
 
     def _sent(self, sending: _Sending) -> None:
         self._over()
@@ -399,11 +411,13 @@ class _Sending:
             self._asked = time.monotonic()
         elif self._insist:
             self._insist = False
-        elif time.monotonic() - self._asked > FRESH:
+        elif self._asked <= FileServer.waited_at or time.monotonic() - self._asked > FRESH:
             # While the client was slow pages may have been dropped, that were
             # there when it was asked.
-            if not resident(self.fd, self.offset, self.upto - self.offset):
+            count = min(self.upto - self.offset, TURN)
+            if not resident(self.fd, self.offset, count):
                 return False
+            self.upto = self.offset + count
             self._asked = time.monotonic()
         return True
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,3 +144,36 @@ def test_marker_of_any_kind_is_a_marker(tmp_path: Path, folder: int, name: str) 
     marker = notes.read_marker(folder)
     assert marker is not None
     assert marker.by_operator
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOATIME"), reason="needs Linux's O_NOATIME")
+def test_reading_is_not_noted_on_the_disk(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"x")
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fd = notes.open_regular(folder, "data")
+
+    assert fd is not None
+    assert fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NOATIME
+    os.close(fd)
+    os.close(folder)
+
+
+def test_a_file_of_another_user_is_read_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").write_bytes(b"x")
+    folder = os.open(tmp_path, os.O_RDONLY)
+    real, noatime = os.open, 1 << 20
+    monkeypatch.setattr(notes, "_NOATIME", noatime)
+
+    def open_as_another(path: str, flags: int, *, dir_fd: int) -> int:
+        if flags & noatime:
+            raise PermissionError(errno.EPERM, "not the owner")
+        return real(path, flags, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", open_as_another)
+    fd = notes.open_regular(folder, "data")
+
+    assert fd is not None
+    os.close(fd)
+    os.close(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.task import Clock
 
-from dtfc.web.stalls import PERIOD, StallDetector
+from dtfc.web.stalls import PERIOD, Queued, StallDetector
 
 
 def test_a_punctual_loop_has_no_stalls() -> None:
@@ -47,3 +47,32 @@ def test_a_change_of_the_time_of_day_is_no_stall() -> None:
 
     assert detector.longest == 0
     detector.stop()
+
+
+def test_what_the_loop_waited_for_a_processor_is_told_apart() -> None:
+    clock = Clock()
+    queued = [0.0]
+    detector = StallDetector(clock, queued=lambda: queued[0])
+    detector.start()
+    queued[0] = 0.08
+    clock.advance(PERIOD + 0.1)
+    clock.advance(PERIOD + 0.03)
+
+    assert detector.longest == pytest.approx(0.1)
+    assert detector.longest_own == pytest.approx(0.03)
+    detector.stop()
+
+
+def test_a_thread_that_is_not_told_of_has_not_waited() -> None:
+    assert Queued()() == 0
+
+
+def test_what_a_thread_waited_never_shrinks() -> None:
+    queued = Queued()
+    queued.open()
+    first = queued()
+    second = queued()
+    queued.close()
+
+    assert 0 <= first <= second
+    assert queued() == 0

@@ -333,3 +333,28 @@ async def test_nobody_sends_more_than_a_mib_while_another_sends(
     finally:
         await rig.stop()
     assert max(sent for others, sent in turns if others > 1) <= 1024 * 1024
+
+
+def test_after_a_wait_for_the_disk_no_earlier_answer_of_the_page_cache_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(b"x" * 4096)
+    fd = os.open(path, os.O_RDONLY)
+    asked: list[int] = []
+
+    def resident(_fd: int, offset: int, _count: int) -> bool:
+        asked.append(offset)
+        return True
+
+    monkeypatch.setattr(transmit, "resident", resident)
+    sending = transmit._Sending(FileSource(fd), Span(0, 4096), lambda _count: None, None)
+    assert sending.find_ready()
+    asked.clear()
+    sending.offset = 100
+    assert sending.find_ready()
+    assert asked == []
+    monkeypatch.setattr(FileServer, "waited_at", sending._asked + 1)
+    assert sending.find_ready()
+    assert asked == [100]
+    os.close(fd)
