@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
+from twisted.logger import Logger
+
 from dtfc.access.decisions import WRITES, Caller, Policy, Verb, check, check_peer
 from dtfc.access.replays import Senders, size_for
 from dtfc.access.signatures import Message, PeerTerms, authorities_at, verify
@@ -15,6 +17,11 @@ from dtfc.errors import DtfcError
 
 if TYPE_CHECKING:
     from dtfc.web.request import Request
+
+_log = Logger()
+
+#: The log tells of a signature that does not hold at most this often, in seconds.
+COMPLAINT_SECONDS = 10.0
 
 #: Methods that change nothing.
 READS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
@@ -67,6 +74,7 @@ class Gate:
         self.terms = terms or PeerTerms()
         self.replays: Replays = Senders(bytearray(size_for()))
         self._now = now
+        self._complained = -COMPLAINT_SECONDS
 
     def admit(self, request: Request, verb: Verb) -> None:
         """Return if the request's sender may do this.
@@ -123,9 +131,23 @@ class Gate:
                 request.proven = self._proves(request)
             except DtfcError as error:
                 request.proven = error
+                self._complain(request, error)
         if isinstance(request.proven, DtfcError):
             raise request.proven
         return request.proven
+
+    def _complain(self, request: Request, error: DtfcError) -> None:
+        """Tell the operator, but not of each request: whoever sends them is nobody yet."""
+        now = self._now()
+        if abs(now - self._complained) < COMPLAINT_SECONDS:
+            return
+        self._complained = now
+        _log.warn(
+            "{method} from {client}: {error}",
+            method=request.head.method,
+            client=getattr(request.getClientAddress(), "host", None) or "unix",
+            error=str(error),
+        )
 
     def _proves(self, request: Request) -> bool:
         terms = self.terms

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet.address import IPv4Address
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from zope.interface import implementer
 
 from dtfc.access.decisions import Policy, Verb
 from dtfc.access.signatures import Message, PeerTerms, Proof, Secrets, sign
@@ -144,6 +146,28 @@ def test_what_was_signed_by_a_clock_that_is_off(asking: Asking, off: int) -> Non
 
     with pytest.raises(BadSignature, match="came before"):
         here.admit(asking.signed("PUT", created=NOW + off, number=1), Verb.PUT)
+
+
+def test_the_log_says_why_but_not_each_time(asking: Asking) -> None:
+    said: list[str] = []
+
+    @implementer(ILogObserver)
+    class Observer:
+        def __call__(self, event: LogEvent) -> None:
+            said.append(formatEvent(event))
+
+    observe = Observer()
+    strange = gate(key=b"another secret of a decent length")
+    globalLogPublisher.addObserver(observe)
+    try:
+        for _ in range(3):
+            strange.is_peer(asking.signed("PUT"))
+    finally:
+        globalLogPublisher.removeObserver(observe)
+
+    (line,) = said
+    assert line.startswith("PUT from 192.0.2.7: this request does not prove")
+    assert line.endswith("it is signed with a secret that this node does not have")
 
 
 def test_without_a_secret_signatures_count_for_nothing(asking: Asking) -> None:
