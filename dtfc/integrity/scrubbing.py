@@ -36,7 +36,7 @@ Kind = Literal["corrupt", "missing", "unreadable", "stray", "mode", "map"]
 MEANING: dict[Kind, str] = {
     "corrupt": "bytes that are not the blob's",
     "missing": "in the catalog, but not on the disk",
-    "unreadable": "this process may not read it; left alone",
+    "unreadable": "this process cannot read it; left alone",
     "stray": "does not belong there; left alone",
     "mode": "could be written to; made read-only",
     "map": "a chunk map that was wrong, or of nothing; made anew, or removed",
@@ -175,9 +175,9 @@ class Scrub:
         """Go through the store; yields the bytes read, after each chunk and each blob.
 
         Raises:
-            StoreFailure: a folder cannot be listed.
+            StoreFailure: not even the store's own folder can be listed.
         """
-        walk = self._store.survey(self.cursor, self._stray)
+        walk = self._store.survey(self.cursor, self._stray, self._unlisted)
         for digest, folder in walk:
             yield from self._blob(digest, folder)
             self.cursor = digest
@@ -205,6 +205,9 @@ class Scrub:
 
     def _stray(self, path: str) -> None:
         self._find("stray", path)
+
+    def _unlisted(self, path: str) -> None:
+        self._find("unreadable", path)
 
     def _blob(self, digest: Digest, folder: int) -> Iterator[int]:
         try:

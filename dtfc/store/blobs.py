@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Self
 
 from dtfc.digest import Digest
-from dtfc.errors import Absent, StaysDeleted
+from dtfc.errors import Absent, StaysDeleted, StoreFailure
 from dtfc.store import notes
 from dtfc.store.catalog import Catalog, Reindexed
 from dtfc.store.door import Door, forbidden, holds, refuse_marked
@@ -349,22 +349,26 @@ class Store:
                 yield digest
 
     def survey(
-        self, after: Digest | None, stray: Callable[[str], object]
+        self,
+        after: Digest | None,
+        stray: Callable[[str], object],
+        unlisted: Callable[[str], object],
     ) -> Iterator[tuple[Digest, int]]:
         """Walk over every folder of a blob, whatever lies in it.
 
         Args:
             after: begin behind this one.
             stray: told of every path that leads to no blob.
+            unlisted: told of every folder that cannot be listed.
 
         Yields:
             The digest, and the descriptor of its folder, which is closed when
             the next one is asked for.
 
         Raises:
-            StoreFailure: a folder cannot be listed.
+            StoreFailure: not even the store's own folder can be listed.
         """
-        return self._folders.walk(after, stray)
+        return self._folders.walk(after, stray, unlisted)
 
     @contextlib.contextmanager
     def folder_of(self, digest: Digest) -> Iterator[int]:
@@ -385,19 +389,21 @@ class Store:
         Nothing while the catalog itself waits to be rebuilt.
 
         Yields:
-            The digest; None for each blob that is here, so that who asks can
-            pace it.
-
-        Raises:
-            StoreFailure: as the operating system says.
+            The digest; None for each blob that is here, or in a folder that
+            cannot be read, so that who asks can pace it.
         """
         last: Digest | None = None
         while not self.needs_reindex and (page := self.catalog.digests(last)):
             for digest in page:
-                gone = not self.keeps(digest) and self.marker(digest) is None
                 # Unless it went while we looked.
-                yield digest if gone and self.catalog.has(digest) else None
+                yield digest if self._is_gone(digest) and self.catalog.has(digest) else None
             last = page[-1]
+
+    def _is_gone(self, digest: Digest) -> bool:
+        try:
+            return not self.keeps(digest) and self.marker(digest) is None
+        except StoreFailure:
+            return False  # who knows
 
     # -- in -----------------------------------------------------------------
 

@@ -260,7 +260,10 @@ class Folders:
             raise
 
     def walk(
-        self, after: Digest | None = None, stray: Callable[[str], object] | None = None
+        self,
+        after: Digest | None = None,
+        stray: Callable[[str], object] | None = None,
+        unlisted: Callable[[str], object] | None = None,
     ) -> Generator[tuple[Digest, int], None, None]:
         """Walk over every blob's folder, in the order of the digests.
 
@@ -271,14 +274,16 @@ class Folders:
             after: begin behind this one.
             stray: told of everything on the way that leads to no blob, as a
                 path below the store's folder.
+            unlisted: told of every folder on the way that cannot be listed,
+                likewise; then the walk goes on behind it.
 
         Yields:
             The digest, and the descriptor of its folder, which is closed when
             the next one is asked for.
 
         Raises:
-            StoreFailure: a folder cannot be listed; what was not seen must not
-                be taken for absent.
+            StoreFailure: a folder cannot be listed, and nobody is told of it;
+                what was not seen must not be taken for absent.
         """
         # Each level: the names still to be visited, last one first.
         pending = [self._names(os.dup(self._base), [], stray)]
@@ -294,13 +299,21 @@ class Folders:
             if self._is_before(path, bound):
                 path.pop()
                 continue
-            fd = self._open_relative("/".join(path))
+            try:
+                fd = self._open_relative("/".join(path))
+                if fd is not None and len(path) < self._depth:
+                    pending.append(self._names(fd, path, stray))
+                    continue
+            except StoreFailure:
+                if unlisted is None:
+                    raise
+                unlisted("/".join(path))
+                path.pop()
+                continue
             if fd is None:
                 if stray is not None:
                     stray("/".join(path))
                 path.pop()
-            elif len(path) < self._depth:
-                pending.append(self._names(fd, path, stray))
             else:
                 try:
                     yield Digest.from_hex("".join(path)), fd

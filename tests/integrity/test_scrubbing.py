@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dtfc.digest import Digest
+from dtfc.errors import StoreFailure
 from dtfc.integrity.scrubbing import Finding, Reader, Scrub
 from dtfc.store.chunkmap import CHUNK
 
@@ -206,6 +208,40 @@ def test_what_may_not_be_read_is_told_and_the_rest_is_read(
     found = scrub(spoilt)
     assert found.findings == [Finding("unreadable", digests[1].hex, digests[1])]
     assert found.right == [digests[0], digests[2]]
+
+
+@pytest.mark.parametrize("reason", [errno.EACCES, errno.EIO])
+def test_a_folder_that_cannot_be_listed_is_told_and_the_rest_is_read(
+    spoilt: Any, monkeypatch: pytest.MonkeyPatch, reason: int
+) -> None:
+    digests = sorted((spoilt.put(b"%d" % each) for each in range(5)), key=lambda each: each.raw)
+    top = digests[2].hex[:2]
+    base = Path(spoilt.store.layout.basedir)
+    inode = (base / top).stat().st_ino
+    real = os.listdir
+
+    def broken(where: Any = ".") -> list[str]:
+        if isinstance(where, int) and os.fstat(where).st_ino == inode:
+            raise OSError(reason, os.strerror(reason))
+        return real(where)
+
+    monkeypatch.setattr(os, "listdir", broken)
+    found = scrub(spoilt)
+    assert found.findings == [Finding("unreadable", top)]
+    assert found.right == [each for each in digests if each.hex[:2] != top]
+
+
+def test_what_lies_in_a_folder_that_cannot_be_read_is_not_missing(
+    spoilt: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = spoilt.put(b"1")
+    monkeypatch.setattr(
+        type(spoilt.store),
+        "keeps",
+        lambda *_: (_ for _ in ()).throw(StoreFailure("look", OSError())),
+    )
+    assert list(spoilt.store.missing()) == [None]
+    assert spoilt.store.catalog.has(digest)
 
 
 def test_the_look_at_the_catalog_can_be_paced(spoilt: Any) -> None:
