@@ -51,6 +51,7 @@ from dtfc.steady import SteadyClock
 from dtfc.store.blobs import Store, open_store
 from dtfc.store.outbox import Outbox
 from dtfc.store.shared import SharedMemory
+from dtfc.store.small import read_small, write_small
 from dtfc.web.accesslog import AccessLog
 from dtfc.web.blobs import Blobs, Terms
 from dtfc.web.colleagues import Alone, Colleagues
@@ -143,7 +144,11 @@ class Node(MultiService):
             changed=self._peers_changed,
         )
         self._discovery = Discovery(
-            self._roster, lookup or NameServers(reactor, self._disk), reactor, self._peers_changed
+            self._roster,
+            lookup or NameServers(reactor, self._disk),
+            reactor,
+            self._peers_changed,
+            keep=self._keep_discovered,
         )
         # What is remembered for so many seconds, and how quick somebody is.
         self._steady = SteadyClock(reactor, ticks)
@@ -224,6 +229,7 @@ class Node(MultiService):
             self._log.warn("--temp is not used: {reason}", reason=store.temp_refused)
         self._share_replays(self._signer.secrets)
         self._peers_changed(self._roster.reload())
+        self._discovery.recall(read_small(store.layout.own("discovered")))
         http = self._http = open_peer_http(
             self._reactor, peer_limits_of(settings), signer=self._signer
         )
@@ -511,6 +517,11 @@ class Node(MultiService):
         """Say in one line how the node is."""
         connections, peers = self.numbers()
         return f"{connections} connections, {peers} peers"
+
+    def _keep_discovered(self, found: bytes) -> None:
+        """Keep what DNS says: the next start may be at a time when it says nothing."""
+        if self._store is not None:
+            self._disk.run(write_small, self._store.layout.own("discovered"), found)
 
     def _how_peers_are(self) -> Sequence[PeerStatus]:
         return self._picker.snapshot(self._steady.seconds())

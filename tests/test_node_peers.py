@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 
 from dtfc.disk import InlineDisk
 from dtfc.errors import BadSetting
@@ -37,7 +37,7 @@ class Handed:
         self.secret.write_bytes(OLD)
         self.secret.chmod(0o600)
         self.list = folder / "peers"
-        self.list.write_text("http://a:1\n")
+        self.list.write_text("http://127.0.0.2:1\n")
         flags = {
             "basedir": str(folder / "store"),
             "fan-out": "2",
@@ -45,7 +45,7 @@ class Handed:
             "peerlist": str(self.list),
             "me": "http://me:1",
         }
-        self.clock: Any = Clock()
+        self.clock: Any = MemoryReactorClock()
         self.asked: list[str] = []
         self.node = Node(
             load(flags, {}, str(folder)).settings,
@@ -57,10 +57,15 @@ class Handed:
         )
         self.node.startService()
 
+    def stop(self) -> None:
+        if self.node.running:
+            self.node.stopService()
+            self.clock.advance(1)
+
     def look_up(self, name: str) -> Deferred[Answer]:
         self.asked.append(name)
         answer: Deferred[Answer] = Deferred()
-        answer.callback(Answer((Target(0, 1, "b", 1),), 60.0))
+        answer.callback(Answer((Target(0, 1, "127.0.0.3", 1),), 60.0))
         return answer
 
     @property
@@ -81,8 +86,7 @@ class Handed:
 def handed(tmp_path: Path) -> Iterator[Handed]:
     made = Handed(tmp_path)
     yield made
-    made.node.stopService()
-    made.clock.advance(1)
+    made.stop()
 
 
 def test_the_secret_signs_and_is_accepted(handed: Handed) -> None:
@@ -143,8 +147,33 @@ def test_without_a_secret_nothing_of_it_is_on_the_disk(handed: Handed, tmp_path:
 
 
 def test_a_service_is_looked_up_when_the_list_says_so(handed: Handed) -> None:
-    handed.list.write_text("http://a:1\ndns+srv://_dtfc._tcp.example\n")
+    handed.list.write_text("http://127.0.0.2:1\ndns+srv://_dtfc._tcp.example\n")
     handed.reload()
 
     assert handed.asked == ["_dtfc._tcp.example"]
-    assert [each.url for each in handed.node._roster.current()] == ["http://a:1", "http://b:1"]
+    assert [each.url for each in handed.node._roster.current()] == [
+        "http://127.0.0.2:1",
+        "http://127.0.0.3:1",
+    ]
+
+
+def test_what_dns_said_outlives_the_process(handed: Handed) -> None:
+    handed.list.write_text("dns+srv://_dtfc._tcp.example\n")
+    handed.reload()
+    handed.stop()
+    silent: Deferred[Answer] = Deferred()
+    settings = handed.node.settings
+    node = Node(
+        settings,
+        handed.clock,
+        lambda _lines: None,
+        disk=Disk(),
+        owns_process=False,
+        lookup=lambda _name: silent,
+    )
+
+    node.startService()
+
+    assert [each.url for each in node._roster.current()] == ["http://127.0.0.3:1"]
+    node.stopService()
+    handed.clock.advance(1)

@@ -21,7 +21,7 @@ from dtfc.disk import Disk
 from dtfc.peers.failure import one_line
 from dtfc.peers.listing import Service
 from dtfc.peers.roster import Roster, RosterChange
-from dtfc.peers.srv import Answer, Target, peers_of
+from dtfc.peers.srv import Answer, Target, compose, parse, peers_of
 
 AGAIN = 30.0
 """Seconds from an attempt that failed to the next one."""
@@ -36,6 +36,11 @@ RESOLV_CONF = "/etc/resolv.conf"
 _DNS_PORT = 53
 _MOST_SERVERS = 3
 
+
+def _ignore(kept: bytes) -> None:
+    del kept
+
+
 Lookup = Callable[[str], Awaitable[Answer]]
 """Looks up the SRV records of a name; raises whatever goes wrong."""
 
@@ -48,6 +53,7 @@ class Discovery(service.Service):
         lookup: asks DNS.
         clock: measures time.
         changed: told of every answer, and of every failure that is news.
+        keep: takes what DNS says, when that has changed, for :meth:`recall`.
     """
 
     name = "discovery"
@@ -59,13 +65,28 @@ class Discovery(service.Service):
         lookup: Lookup,
         clock: IReactorTime,
         changed: Callable[[RosterChange], None],
+        *,
+        keep: Callable[[bytes], object] = _ignore,
     ) -> None:
         self._roster = roster
+        self._keep = keep
+        self._known: dict[str, tuple[Target, ...]] = {}
         self._lookup = lookup
         self._clock = clock
         self._changed = changed
         self._asking: dict[Service, Deferred[None]] = {}
         self._due: dict[Service, IDelayedCall] = {}
+
+    def recall(self, kept: bytes) -> None:
+        """Put in force what an earlier process kept, until DNS answers this one."""
+        for name, targets in parse(kept).items():
+            for each in self._roster.services():
+                if each.name == name:
+                    try:
+                        self._changed(self._roster.found(each, peers_of(each, targets)))
+                    except ValueError:
+                        continue
+                    self._known[name] = targets
 
     def startService(self) -> None:  # noqa: N802 - Twisted's name
         """Begin to ask."""
@@ -156,6 +177,7 @@ class Discovery(service.Service):
         try:
             answer = await self._lookup(wanted.name)
             change = self._roster.found(wanted, peers_of(wanted, answer.targets))
+            self._note(wanted.name, answer)
             again = answer.holds
         except CancelledError:
             raise
@@ -164,6 +186,16 @@ class Discovery(service.Service):
             again = AGAIN
         self._changed(change)
         return again
+
+    def _note(self, name: str, answer: Answer) -> None:
+        # The order in which DNS names them changes each time, and means nothing.
+        targets = tuple(sorted(answer.targets))
+        if self._known.get(name) == targets:
+            return
+        self._known[name] = targets
+        wanted = {each.name for each in self._roster.services()}
+        self._known = {each: said for each, said in self._known.items() if each in wanted}
+        self._keep(compose(self._known))
 
 
 class NameServers:
@@ -191,7 +223,7 @@ class NameServers:
         servers = self._servers or await self._disk.run(system_servers)
         resolver = client.Resolver(servers=servers, timeout=PATIENCE, reactor=self._reactor)
         try:
-            answers, _, _ = await resolver.lookupService(name)
+            answers, _, _ = await resolver.lookupService(name.encode())
         finally:
             for connection in resolver.connections:
                 connection.transport.abortConnection()
@@ -211,8 +243,10 @@ class NameServers:
 def system_servers(path: str = RESOLV_CONF) -> list[tuple[str, int]]:
     """Return the name servers of ``resolv.conf`` (blocks); this machine if it names none."""
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            lines = [line.split() for line in file]
+        # Not as ASCII: a process that has shed its privileges may not be able to
+        # import Python's codec for it.
+        with open(path, "rb") as file:
+            lines = [line.decode("utf-8", "replace").split() for line in file]
     except FileNotFoundError:
         lines = []
     found = [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]

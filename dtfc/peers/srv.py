@@ -7,7 +7,8 @@ whom to try first, and in which share. A :class:`Peer` has both: ``tier``, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dtfc.peers.listing import HEAVIEST, Peer, Service, normal_url
@@ -22,7 +23,7 @@ LONGEST_TTL = 3600.0
 """... and the longest."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Target:
     """One SRV record.
 
@@ -86,3 +87,30 @@ def peers_of(service: Service, targets: Sequence[Target]) -> tuple[Peer, ...]:
         share = max(1, round(weight * scale))
         found.setdefault(url, Peer(url, share, service.zone, tiers[each.priority]))
     return tuple(found.values())
+
+
+Known = Mapping[str, tuple[Target, ...]]
+"""What DNS said last, by name."""
+
+
+def compose(known: Known) -> bytes:
+    """Compose what :func:`parse` reads: JSON, a line."""
+    plain = {
+        name: [[each.priority, each.weight, each.host, each.port] for each in targets]
+        for name, targets in known.items()
+    }
+    return json.dumps(plain, sort_keys=True).encode() + b"\n"
+
+
+def parse(data: bytes) -> dict[str, tuple[Target, ...]]:
+    """Read what was composed; nonsense is nothing."""
+    try:
+        return {
+            str(name): tuple(
+                Target(int(priority), int(weight), str(host), int(port))
+                for priority, weight, host, port in targets
+            )
+            for name, targets in json.loads(data).items()
+        }
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return {}

@@ -21,7 +21,7 @@ from dtfc.peers.client import open_peer_http
 from dtfc.peers.discovery import AGAIN, LONGEST_WAIT, Discovery, NameServers, system_servers
 from dtfc.peers.failure import PeerFailure
 from dtfc.peers.roster import Roster, RosterChange
-from dtfc.peers.srv import SHORTEST_TTL, Answer, Target
+from dtfc.peers.srv import SHORTEST_TTL, Answer, Target, parse
 from tests.peers.conftest import Node
 from tests.peers.hostile import status
 
@@ -148,7 +148,7 @@ class TestARealServer:
 class Bench:
     """A discovery whose DNS is played by the test."""
 
-    def __init__(self, folder: Path, text: str = LINE) -> None:
+    def __init__(self, folder: Path, text: str = LINE, *, begin: bool = True) -> None:
         self.path = folder / "peers"
         self.path.write_text(text)
         self.roster = Roster(str(self.path))
@@ -157,8 +157,12 @@ class Bench:
         self.asked: list[str] = []
         self.waiting: list[Deferred[Answer]] = []
         self.changes: list[RosterChange] = []
-        self.discovery = Discovery(self.roster, self.look_up, self.clock, self.changed)
-        self.discovery.startService()
+        self.kept: list[bytes] = []
+        self.discovery = Discovery(
+            self.roster, self.look_up, self.clock, self.changed, keep=self.kept.append
+        )
+        if begin:
+            self.discovery.startService()
 
     def look_up(self, name: str) -> Deferred[Answer]:
         self.asked.append(name)
@@ -306,6 +310,53 @@ def test_a_peer_in_the_file_goes_before_the_same_one_in_dns(tmp_path: Path) -> N
     bench.say("a")
 
     assert [each.weight for each in bench.roster.current()] == [9]
+
+
+class TestAnEarlierProcess:
+    def test_what_dns_said_to_it_holds(self, bench: Bench, tmp_path: Path) -> None:
+        bench.say("a", "b")
+        later = Bench(tmp_path, f"{LINE} zone=attic", begin=False)
+
+        later.discovery.recall(bench.kept[-1])
+
+        assert later.urls == ["http://a:8080", "http://b:8080"]
+        assert later.roster.current()[0].zone == "attic"
+        later.discovery.startService()
+        later.say("c")
+        assert later.urls == ["http://c:8080"]
+
+    def test_the_same_answer_is_not_kept_again(self, bench: Bench) -> None:
+        for hosts in ("ab", "ba", "ab"):
+            bench.say(*hosts)
+            bench.clock.advance(100)
+
+        assert len(bench.kept) == 1
+
+    def test_of_a_line_that_left_nothing_is_kept(self, bench: Bench) -> None:
+        bench.say("a")
+        bench.rewrite("dns+srv://other")
+        bench.say("b")
+
+        assert parse(bench.kept[-1]) == {"other": (Target(0, 1, "b", 8080),)}
+
+    @pytest.mark.parametrize(
+        "kept",
+        [
+            b"",
+            b"nonsense",
+            b"[1]",
+            b'{"_dtfc._tcp.example": 7}',
+            b'{"_dtfc._tcp.example": [[1, 2, 3]]}',
+            b'{"_dtfc._tcp.example": [[1, 2, "a b", 4]]}',
+            b'{"_dtfc._tcp.example": []}',
+            b"[" * 100_000,
+            b"\xff",
+        ],
+    )
+    def test_nonsense_is_nothing(self, bench: Bench, kept: bytes) -> None:
+        bench.discovery.recall(kept)
+
+        assert bench.urls == [LINE]
 
 
 class TestAskingNow:
