@@ -60,8 +60,8 @@ class Gate:
         now: tells the seconds since 1970.
 
     Attributes:
-        replays: remembers what was signed; this process alone, until it is
-            replaced by what all processes of the node share.
+        replays: remembers what was signed: what all processes of the node
+            share. None: this process does so for itself.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Gate:
     ) -> None:
         self.policy = policy
         self.terms = terms or PeerTerms()
-        self.replays: Replays = Senders(bytearray(size_for()))
+        self.replays: Replays | None = None
         self._now = now
         self._complained = -COMPLAINT_SECONDS
 
@@ -160,6 +160,8 @@ class Gate:
         # A read that comes twice gives its reader nothing that the first did
         # not; what changes something is obeyed once.
         if request.method not in READS:
+            if self.replays is None:
+                self.replays = Senders(bytearray(size_for()))
             self.replays.note(proof.sender, proof.number, proof.created + terms.skew, now)
         return True
 
