@@ -38,10 +38,11 @@ from dtfc.peers.discovery import Discovery, Lookup, NameServers
 from dtfc.peers.loader import Loader
 from dtfc.peers.picker import PeerStatus, Picker
 from dtfc.peers.pieces import Pieces
+from dtfc.peers.pull import PullLimits
 from dtfc.peers.roster import Roster, RosterChange, RosterWatch
 from dtfc.peers.secretfile import read_secrets
 from dtfc.peers.signing import Signer
-from dtfc.peers.transfer import LoadLimits
+from dtfc.peers.surroundings import LoadLimits
 from dtfc.replicas.copying import CopyTerms
 from dtfc.replicas.courier import Courier
 from dtfc.replicas.filterfile import read_filter
@@ -59,6 +60,7 @@ from dtfc.web.deletions import DeletionPages
 from dtfc.web.fastlane import FastLane
 from dtfc.web.gate import Gate
 from dtfc.web.hotblobs import HotBlobs
+from dtfc.web.loading import Trust
 from dtfc.web.metrics import Metrics
 from dtfc.web.routes import Routes
 from dtfc.web.site import Bounds, Site
@@ -241,6 +243,7 @@ class Node(MultiService):
             self._steady,
             picker=self._picker,
             limits=load_limits_of(settings),
+            shared=settings.workers > 1,
         )
         self._upkeep = Upkeep(
             store,
@@ -650,6 +653,7 @@ def terms_of(settings: Settings) -> Terms:
         max_body=settings.max_body,
         max_age=int(settings.max_age),
         max_ranges=settings.max_ranges,
+        loading_ranges=Trust(settings.loading_ranges),
     )
 
 
@@ -665,6 +669,12 @@ def load_limits_of(settings: Settings) -> LoadLimits:
         remember_absent=settings.absent_ttl,
         most_remembered=settings.absent_max,
         most_loads=settings.max_loads,
+        asks_per_peer=settings.peer_requests,
+        spread=PullLimits(
+            peers=settings.load_requests,
+            per_peer=settings.load_requests_per_peer,
+            hedge=settings.peer_hedge,
+        ),
     )
 
 

@@ -188,7 +188,8 @@ class Check:
             self._only(f"{own}/{name}", set())
         self._only(f"{own}/log", {"lock"})
         # What is left of a load that nobody goes on with expires later.
-        self._only(f"{own}/partial", {digest.hex for digest in self._bodies})
+        loads = {digest.hex for digest in self._bodies}
+        self._only(f"{own}/partial", loads | {f"{each}.state" for each in loads})
         if self._form.elsewhere:
             self._only(f"{self._root}/elsewhere", set())
         for digest, folder in store._folders.walk():  # noqa: SLF001 - also what is denied

@@ -81,6 +81,7 @@ class Body(Protocol):
         self._missing = count
         self._blocks: list[bytes] = []
         self._held = 0
+        self._taken = 0
         self._flushed = True
         self._over = False
         self._paused = False
@@ -108,12 +109,33 @@ class Body(Protocol):
                 self._flush_soon()
             await self._reader
         blocks, self._blocks = self._blocks, []
+        self._taken += self._held
         self._held = 0
         self._flushed = False
         if self._paused and not self._over:
             self._paused = False
             self._producer().resumeProducing()
         return blocks
+
+    def shorten(self, count: int) -> None:
+        """Want only the first ``count`` bytes of those wanted so far, if not more have been read.
+
+        The rest of the body is not waited for: the connection ends with it.
+        """
+        unwanted = self._taken + self._held + self._missing - count
+        if unwanted <= 0:
+            return
+        excess = min(self._held, max(0, self._taken + self._held - count))
+        self._missing = max(0, count - self._taken - self._held)
+        self._held -= excess
+        while excess:
+            last = self._blocks.pop()
+            if len(last) > excess:
+                self._blocks.append(last[: len(last) - excess])
+            excess -= min(excess, len(last))
+        if not self._missing and not self._over:
+            self._finish(None)
+            self._producer().stopProducing()
 
     def abort(self, reason: str) -> None:
         """Give the peer up; what has come can still be read."""

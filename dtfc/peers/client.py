@@ -165,6 +165,8 @@ class PeerHTTP:
         digest_hex: str,
         start: int = 0,
         end: int | None = None,
+        *,
+        what: Literal["nopeerload", "chunks"] = "nopeerload",
     ) -> Reply:
         """Ask a peer for a blob that it has itself.
 
@@ -175,6 +177,7 @@ class PeerHTTP:
             start: first byte wanted. At 0 no Range is sent, so that a server
                 that knows none can answer, and an empty blob has an answer ...
             end: ... unless only the bytes before this one are wanted.
+            what: of the blob: its bytes, or its chunk map.
 
         Raises:
             PeerFailure: no connection, no head in time, or no HTTP.
@@ -184,7 +187,7 @@ class PeerHTTP:
         headers = Headers({b"User-Agent": [_USER_AGENT]})
         if start or end is not None:
             headers.addRawHeader(b"Range", range_field(start, end).encode("ascii"))
-        response = await self._request(method, f"{peer}/{digest_hex}/nopeerload", headers)
+        response = await self._request(method, f"{peer}/{digest_hex}/{what}", headers)
         return Reply(method, response, self._clock, self._limits)
 
     async def tell(

@@ -4,10 +4,13 @@ Rules of this file: it is the only load of that blob on this node. No waiter can
 disturb it or another waiter: each has a Deferred of its own. What is on disk so
 far outlives everything: a cut, a stop, a kill.
 
-The bytes ``[0, ready)`` may be read from ``fd`` while it loads, by whoever
-takes care that no answer made of them completes before the load has: until then
-no digest vouches for them, and when a peer turns out to have lied ``ready``
-begins again at 0.
+The bytes that have come may be read from ``fd`` while it loads, by whoever takes
+care that no answer made of them completes before it should: until the load has
+ended no digest vouches for them, and when a peer turns out to have lied they
+are taken back (``taken_back``).
+
+While another process of the node loads the blob, this follows it, and takes
+over when that process dies or gives up.
 """
 
 from __future__ import annotations
@@ -22,9 +25,13 @@ from twisted.logger import Logger
 from dtfc.digest import Digest
 from dtfc.disk import Lane
 from dtfc.errors import Absent, BadInput, Busy, Denied, Draining, DtfcError, PeersUnreached
-from dtfc.peers.transfer import Surroundings, Transfer
+from dtfc.peers.following import Following
+from dtfc.peers.surroundings import Surroundings
+from dtfc.peers.transfer import Transfer
+from dtfc.store.chunkmap import CHUNK
 from dtfc.store.facts import BlobInfo
-from dtfc.store.partials import Partial
+from dtfc.store.partials import Partial, Watched
+from dtfc.store.spans import Spans
 
 FIRST_LOOK = 0.05
 """Seconds until another process's load is looked at again ..."""
@@ -41,6 +48,24 @@ class Register(Protocol):
 
     def nobody_has(self, digest: Digest, asked: tuple[str, ...]) -> None:
         """Every one of these said that it does not have it."""
+
+    def answered(self, peer: str, seconds: float) -> None:
+        """The head of an answer came after so many seconds."""
+
+    def delivered(self, peer: str, count: int, seconds: float) -> None:
+        """So many bytes came in so many seconds."""
+
+    def failed(self, peer: str) -> None:
+        """A peer could not be reached, or broke off."""
+
+    def lied(self, peer: str) -> None:
+        """A peer sent what is not the blob."""
+
+    def has(self, peer: str, digest: Digest) -> None:
+        """A peer said that it has the blob."""
+
+    def lacks(self, peer: str, digest: Digest) -> None:
+        """A peer said that it does not have the blob."""
 
     def landed(self, flight: Flight) -> None:
         """It is over, and nothing of it is open any more."""
@@ -63,10 +88,8 @@ class Flight:
         """Of the blob, as a peer said it; certain once the blob is here."""
         self.name: str | None = None
         """The file name a peer gave."""
-        self.ready = 0
-        """The bytes ``[0, ready)`` are in the file."""
-        self.restarts = 0
-        """How often what had come was thrown away, because it was wrong."""
+        self.taken_back: list[frozenset[int] | None] = []
+        """What had come and was wrong, in the order in which that was found: chunks, or all."""
         self.holders = 0
         """Clients that have not left."""
         self.stopping: DtfcError | None = None
@@ -77,6 +100,12 @@ class Flight:
         self._register = register
         self._lane = Lane(around.disk)
         self._partial: Partial | None = None
+        self._watched: Watched | None = None
+        self._view: Transfer | Following | None = None
+        self._most = 0
+        """Bytes that were there at once, also if they were wrong."""
+        self._wanted = Spans()
+        self._map_wanted = False
         self._absorbed = False
         self._result: BlobInfo | None = None
         self._error: Exception | None = None
@@ -96,14 +125,57 @@ class Flight:
         Raises:
             LookupError: it is not open: not yet, or not any more.
         """
-        if self._partial is None:
-            raise LookupError("this load has no file open")
-        return self._partial.fd
+        if self._partial is not None:
+            return self._partial.fd
+        if self._watched is not None:
+            return self._watched.fd
+        raise LookupError("this load has no file open")
 
     @property
     def here(self) -> bool:
         """Whether the blob is in the store."""
         return self._result is not None
+
+    @property
+    def ready(self) -> int:
+        """The bytes ``[0, ready)`` are in the file."""
+        return self.held_to(0)
+
+    def held_to(self, offset: int) -> int:
+        """Return up to where bytes are there without a gap from ``offset`` on."""
+        if self.here:
+            return max(offset, self.length or 0)
+        return offset if self._view is None else self._view.held.reach(offset)
+
+    def trusted(self, start: int, end: int) -> bool:
+        """Tell whether all chunks that these bytes lie in are as the peers' maps say."""
+        if self.here or start >= end:
+            return True
+        flags = b"" if self._view is None else self._view.trusted
+        first, last = start // CHUNK, -(-end // CHUNK)
+        part = flags[first:last]
+        # Of this process' own 1 is right, in the file of another one 2 is.
+        right = b"\2" if isinstance(self._view, Following) else b"\1"
+        return len(part) == last - first and part.count(right) == len(part)
+
+    def to_be_compared(self, offset: int) -> bool:
+        """Tell whether the peers' maps say what the chunk should be that a byte lies in."""
+        return isinstance(self._view, Transfer) and self._view.expects(offset // CHUNK)
+
+    def want(self, start: int, end: int) -> None:
+        """Bring these bytes first."""
+        if self._wanted.has(start, end):
+            return
+        self._wanted.add(start, end)
+        if self._view is not None:
+            self._view.want(start, end)
+
+    def want_map(self) -> None:
+        """Get a chunk map from a peer, if there is one, so that :meth:`trusted` can say yes."""
+        if not self._map_wanted:
+            self._map_wanted = True
+            if self._view is not None:
+                self._view.want_map()
 
     async def sized(self) -> int:
         """Wait until a peer has said the length; raises what :meth:`until` raises."""
@@ -159,7 +231,8 @@ class Flight:
 
     def _worth_finishing(self) -> bool:
         length = self.length or 0
-        return length > 0 and self.ready >= self._around.limits.finish_load * length
+        # What another process loads is that process's to finish.
+        return self._most > 0 and self._most >= self._around.limits.finish_load * length
 
     # Its life.
 
@@ -173,8 +246,12 @@ class Flight:
         if self.stopping is not None or over or self._letting_go:
             return
         self.stopping = reason
-        # Told from inside the coroutine, it looks itself when the telling is done.
-        if self._running is not None and not self._telling:
+        if self._running is None:
+            return
+        if self._telling:
+            # From inside the coroutine that would be cancelled.
+            self._around.clock.callLater(0, self._running.cancel)
+        else:
             self._running.cancel()
 
     async def landing(self) -> None:
@@ -189,7 +266,7 @@ class Flight:
         self._around.counters.running += 1
         try:
             self._result = await self._bring()
-            self.length = self.ready = self._result.length
+            self.length = self._result.length
         except CancelledError:
             self._error = self.stopping or Draining()
         except DtfcError as error:
@@ -219,8 +296,6 @@ class Flight:
                     waiter.callback(None)
         finally:
             self._telling = False
-        if self.stopping is not None:
-            raise CancelledError
 
     async def _bring(self) -> BlobInfo:
         step = FIRST_LOOK
@@ -238,8 +313,9 @@ class Flight:
                         return await self._transfer(peers)
                 finally:
                     self._around.slots.give_back()
-                await deferLater(self._around.clock, step)
-                step = min(2 * step, LONGEST_LOOK)
+                if not await self._followed():
+                    await deferLater(self._around.clock, step)
+                    step = min(2 * step, LONGEST_LOOK)
         finally:
             # Behind whatever step of the disk may still run.
             self._letting_go = True
@@ -257,6 +333,33 @@ class Flight:
             return False
         return True
 
+    async def _followed(self) -> bool:
+        """Follow the load of another process for a while; False if nothing is to be seen of it."""
+        await self._lane.run(self._watch)
+        watched = self._watched
+        if watched is None:
+            return False
+        if not isinstance(self._view, Following) or self.length != watched.length:
+            if self.length is not None:
+                self._took_back_all()
+            self._look_at(Following(watched, self._lane, self._around.clock, self._around.marks))
+        view = self._view
+        if isinstance(view, Following) and not await view.look(self._saw, self._took_back_all):
+            self._view = None
+            await self._lane.run(self._unwatch)
+        return True
+
+    def _look_at(self, view: Transfer | Following) -> None:
+        self._view = view
+        for start, end in self._wanted:
+            view.want(start, end)
+        if self._map_wanted:
+            view.want_map()
+        self._saw()
+
+    def _took_back_all(self) -> None:
+        self.took_back(None)
+
     async def _transfer(self, peers: tuple[str, ...]) -> BlobInfo:
         partial = self._partial
         if partial is None:
@@ -267,17 +370,20 @@ class Flight:
         begun = self._around.clock.seconds()
         transfer: Transfer | None = None
         try:
-            held = await self._lane.run(self._absorb, partial)
+            held = await self._lane.run(self._take_over, partial)
             transfer = Transfer(
                 self.digest,
                 self._around,
                 self._lane,
                 partial,
                 held=held,
+                length=partial.total,
                 peers=peers,
-                changed=self._saw,
+                watcher=self,
             )
-            info = await transfer.run()
+            running = Deferred.fromCoroutine(transfer.run())
+            self._look_at(transfer)
+            info = await running
         except PeersUnreached:
             mood = "unreached"
             raise
@@ -302,24 +408,61 @@ class Flight:
             if transfer is not None:
                 self._log_end(mood, transfer, self._around.clock.seconds() - begun)
 
-    def _saw(self, transfer: Transfer) -> None:
-        if transfer.ready < self.ready:
-            self.restarts += 1
-        self.ready = transfer.ready
-        self.length = transfer.length
-        self.name = transfer.name
+    # What the transfer tells.
+
+    def saw(self, transfer: Transfer) -> None:
+        """Something has changed."""
+        del transfer
+        self._saw()
+
+    def _saw(self) -> None:
+        if self._view is not None:
+            self.length = self._view.length or self.length
+            if isinstance(self._view, Transfer):
+                self._most = max(self._most, self._view.held.total)
+            self.name = self._view.name
         self._tell()
+
+    def took_back(self, chunks: frozenset[int] | None) -> None:
+        """Bytes that were there were wrong: those of these chunks, or all."""
+        self.taken_back.append(chunks)
+        if chunks is None:
+            self._wanted.clear()
+
+    def answered(self, peer: str, seconds: float) -> None:
+        """The head of an answer came after so many seconds."""
+        self._register.answered(peer, seconds)
+
+    def delivered(self, peer: str, count: int, seconds: float) -> None:
+        """So many bytes came in so many seconds."""
+        self._register.delivered(peer, count, seconds)
+
+    def failed(self, peer: str) -> None:
+        """A peer could not be reached, or broke off."""
+        self._register.failed(peer)
+
+    def lied(self, peer: str) -> None:
+        """A peer sent what is not the blob."""
+        self._register.lied(peer)
+
+    def has(self, peer: str) -> None:
+        """A peer said that it has the blob."""
+        self._register.has(peer, self.digest)
+
+    def lacks(self, peer: str) -> None:
+        """A peer said that it does not have the blob."""
+        self._register.lacks(peer, self.digest)
 
     def _log_end(self, mood: str, transfer: Transfer, seconds: float) -> None:
         by_peer = [f"{peer} ({count})" for peer, count in transfer.from_peers.items()]
         self._log.info(
-            "{mood} {digest}: length {length}, received {received}, resumed at {resumed_at}, "
+            "{mood} {digest}: length {length}, received {received}, resumed with {resumed}, "
             "refetched {refetched}, in {seconds:.3f} s, from {peers}",
             mood=mood,
             digest=self.digest.hex,
             length=transfer.length,
             received=transfer.received,
-            resumed_at=transfer.resumed_at,
+            resumed=transfer.resumed,
             refetched=transfer.refetched,
             seconds=seconds,
             peers=", ".join(by_peer) or "nobody",
@@ -339,17 +482,27 @@ class Flight:
         # Kept here and not returned: a result that nobody waits for is lost.
         self._partial = self._around.store.partial(self.digest)
 
-    def _absorb(self, partial: Partial) -> int:
-        held = partial.absorb()
+    def _take_over(self, partial: Partial) -> Spans:
+        held = Spans(partial.take_over())
         self._absorbed = True
         return held
 
+    def _watch(self) -> None:
+        if self._watched is None:
+            self._watched = self._around.store.watch_partial(self.digest)
+
+    def _unwatch(self) -> None:
+        watched, self._watched = self._watched, None
+        if watched is not None:
+            watched.close()
+
     def _let_go(self) -> None:
+        self._unwatch()
         partial, self._partial = self._partial, None
         if partial is None:
             return
         # Of a blob that was deleted meanwhile nothing stays on the disk.
-        if self._unwanted or (self._absorbed and partial.length == 0):
+        if self._unwanted or (self._absorbed and not partial.held.total):
             partial.discard()
         else:
             partial.close()

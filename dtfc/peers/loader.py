@@ -7,6 +7,7 @@ who to ask; how a load goes is ``dtfc.peers.flight``.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -27,8 +28,8 @@ from dtfc.peers.flight import Flight
 from dtfc.peers.picker import Picker
 from dtfc.peers.pull import DEFAULT_RETRY_AFTER, LONGEST_RETRY_AFTER
 from dtfc.peers.roster import Roster
-from dtfc.peers.slots import Slots
-from dtfc.peers.transfer import Counters, LoadLimits, Surroundings
+from dtfc.peers.slots import Slots, SlotsByName
+from dtfc.peers.surroundings import Counters, LoadLimits, Surroundings
 from dtfc.store.blobs import Store
 from dtfc.store.facts import BlobInfo
 
@@ -111,10 +112,34 @@ class Load:
         """The bytes ``[0, ready)`` can be read from :attr:`fd`."""
         return self._flight.ready
 
+    def held_to(self, offset: int) -> int:
+        """Return up to where bytes can be read without a gap from ``offset`` on."""
+        return self._flight.held_to(offset)
+
+    def trusted(self, start: int, end: int) -> bool:
+        """Tell whether all chunks that these bytes lie in are as the peers' maps say."""
+        return self._flight.trusted(start, end)
+
+    def to_be_compared(self, offset: int) -> bool:
+        """Tell whether the peers' maps say what the chunk should be that a byte lies in."""
+        return self._flight.to_be_compared(offset)
+
     @property
-    def restarts(self) -> int:
-        """How often what had come was thrown away, because it was wrong."""
-        return self._flight.restarts
+    def taken_back(self) -> Sequence[frozenset[int] | None]:
+        """What had come and was wrong, in the order in which that was found: chunks, or all."""
+        return self._flight.taken_back
+
+    def want(self, start: int, end: int) -> None:
+        """Bring these bytes first."""
+        self._flight.want(start, end)
+
+    def want_map(self) -> None:
+        """Get a chunk map from a peer, if there is one, so that :meth:`trusted` can say yes."""
+        self._flight.want_map()
+
+    async def until(self, reached: Callable[[], bool]) -> None:
+        """Wait until something is so, or the blob is here; raises what :meth:`sized` raises."""
+        await self._flight.until(reached)
 
     @property
     def here(self) -> bool:
@@ -184,6 +209,7 @@ class Loader:
         clock: measures time.
         picker: orders the peers.
         limits: of loads; :meth:`set_limits` replaces them.
+        shared: whether other processes serve the same store.
     """
 
     def __init__(
@@ -196,11 +222,22 @@ class Loader:
         *,
         picker: Picker,
         limits: LoadLimits | None = None,
+        shared: bool = False,
     ) -> None:
         self.counters = Counters()
         limits = limits or LoadLimits()
-        slots = Slots(limits.most_loads)
-        self._around = Surroundings(store, disk, http, clock, self.counters, limits, slots, picker)
+        self._around = Surroundings(
+            store,
+            disk,
+            http,
+            clock,
+            self.counters,
+            limits,
+            Slots(limits.most_loads),
+            SlotsByName(limits.asks_per_peer),
+            picker,
+            shared=shared,
+        )
         self._roster = roster
         self._asking = Asking(http, picker, clock)
         self._flights: dict[Digest, Flight] = {}
@@ -213,6 +250,7 @@ class Loader:
         """Put other limits in force, for what begins from now on."""
         self._around.limits = limits
         self._around.slots.most = limits.most_loads
+        self._around.at_peers.most = limits.asks_per_peer
         self._around.http.set_limits(peers)
 
     def ensure(self, digest: Digest) -> Load:
@@ -335,6 +373,32 @@ class Loader:
             del self._nobody_had[next(iter(self._nobody_had))]
         until = self._around.clock.seconds() + limits.remember_absent
         self._nobody_had[digest] = (until, self._roster.generation)
+
+    # What they learn of peers.
+
+    def answered(self, peer: str, seconds: float) -> None:
+        """The head of an answer came after so many seconds."""
+        self._around.picker.first_byte(peer, seconds, self._around.clock.seconds())
+
+    def delivered(self, peer: str, count: int, seconds: float) -> None:
+        """So many bytes came in so many seconds."""
+        self._around.picker.delivered(peer, count, seconds, self._around.clock.seconds())
+
+    def failed(self, peer: str) -> None:
+        """A peer could not be reached, or broke off."""
+        self._around.picker.failed(peer, self._around.clock.seconds())
+
+    def lied(self, peer: str) -> None:
+        """A peer sent what is not the blob."""
+        self._around.picker.lied(peer, self._around.clock.seconds())
+
+    def has(self, peer: str, digest: Digest) -> None:
+        """A peer said that it has the blob."""
+        self._around.picker.has(peer, digest, self._around.clock.seconds())
+
+    def lacks(self, peer: str, digest: Digest) -> None:
+        """A peer said that it does not have the blob."""
+        self._around.picker.lacks(peer, digest, self._around.clock.seconds())
 
     def landed(self, flight: Flight) -> None:
         """A load is over, and nothing of it is open any more."""

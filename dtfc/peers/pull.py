@@ -1,110 +1,108 @@
 """One load: whom to ask next, and for what.
 
 Rules of this file: pure. Events in, actions out; no reactor, no file, no clock,
-no random number. Whoever drives it (``dtfc.peers.loader``, a client, a
-simulation) performs each action and reports what came of it. A machine fed the
-same events gives the same actions.
+no random number. Whoever drives it (``dtfc.peers.transfer``, a client, a
+simulation) performs each action, reports what came of it, and tells the time.
+A machine fed the same events gives the same actions.
 
 Theory of operation
 -------------------
 
-The bytes held are always ``[0, ready)``, and nothing but the digest of the
-whole says whether they are right. Peers are asked in the order of the list,
-each for ``bytes=ready-``. A peer that breaks off is followed by the next one,
-which goes on where the first stopped; having delivered something, the first
-may come again at the end of the round. A *round* is one pass over the peers. A
-round that brought bytes is followed by another, a round that brought none ends
-the load: *nobody has it* if every single peer said so, otherwise *not reached*,
-with what each of them did.
+The bytes held are stretches, and nothing but the digest of the whole says
+whether they are right. What is missing is divided among asks in progress, each
+of one peer for one stretch; a peer that breaks off leaves its stretch to
+others.
 
-What is left over from an earlier process is checked before anybody is asked:
-it may be the whole. Its length is not believed to be right, only hoped.
+**The first ask** is for the whole, without a range, so that a server that knows
+no ranges can answer. Who says nothing for ``hedge`` seconds gets a *rival*, the
+next peer, asked for the same; so does one that stops in the middle. The first
+of the two that sends is kept, the other dropped. After each "I do not have it"
+one more peer is asked at a time.
+
+**Several peers.** A lone fast peer keeps its one long ask. While others are
+idle, the ask that will take the longest is shortened, and an idle peer gets its
+end, in proportion to what is known of both rates; nothing is divided that will
+be here within ``WORTH_SPLITTING`` seconds, or is shorter than two chunks.
+
+**Wanted bytes** come first. If they will not come by themselves within a
+moment, the ask that would bring them is shortened to end before them, and
+somebody is asked for them and all that follow, on a second connection to the
+same peer if there is no other. Where there is no room for one more ask, one
+that brings nothing that is wanted is shortened to its current chunk.
+
+**The peers are asked in order.** A *round* is one pass over them; who delivered
+something and broke off comes again at its end. A round that brought bytes is
+followed by another, a round that brought none ends the load: *nobody has it* if
+every single peer said so, otherwise *not reached*, with what each of them did.
 
 **Lengths.** The first peer whose bytes are kept binds the length. One that
-names another length, or says that there is nothing at ``ready``, *disputes*
-it; it is passed over, since only the digest knows who is right.
+names another length, or says that there is nothing where bytes are missing,
+*disputes* it; it is passed over, since only the digest knows who is right.
 
 **Ranges.** A peer that answers a range with the whole (200) is put off until
-the round has no other; then the first ``ready`` bytes of its body are skipped.
+there is no other; then its body is passed over up to what is missing.
 
-**Wrong bytes.** If one peer alone gave them, it lied: it is excluded, and the
-load begins again without it. If several did (or a left-over part was used), or
-the round ended on a dispute, nobody can say which: the load begins again
-*alone*, taking the whole from one peer at a time, and then a wrong whole has
-one author.
+**Chunk maps** (``dtfc.peers.hearsay``) are asked for when there is use for them:
+bytes of several peers, or of an earlier process, somebody who waits for a
+chunk to be compared, a whole that is wrong. A chunk against the word of the
+maps is asked for once more, from another peer. If that one sends the same
+bytes, or there is no other, it is the maps that are believed no longer.
+Otherwise it is the first sender.
 
-**Bounds.** Each ask that brings less than ``FRUITFUL`` bytes costs patience,
-each other one restores it; the patience is ``4 * peers + 4``. A peer that failed
-twice running without a byte is out for this load. Wrong wholes exclude a peer or
-begin the *alone* pass, of which there is one. So every load ends.
+**A wrong whole.** If there are maps, one after the other is followed: the
+chunks it calls wrong are fetched again, from others than sent them, until the
+digest is right or the map is refuted. If there are none, then: if one peer
+alone gave the bytes, it lied: it is excluded, and the load begins again without
+it. If several did (or a left-over part was used), or the round ended on a
+dispute, nobody can say which: the load begins again *alone*, taking the whole
+from one peer at a time, and then a wrong whole has one author.
+
+**Bounds.** Each ask that brings less than ``FRUITFUL`` bytes and not all of
+what it was for costs patience, each other one restores it; the patience is
+``4 * peers + 4``. A peer that failed twice running without a byte is out for
+this load. A chunk is fetched again because of a map at most once for each peer,
+each followed map ends refuted or with the load, wrong wholes without maps
+exclude a peer or begin the *alone* pass, of which there is one. So every load
+ends.
 
 **Busy.** A peer that says 503 with a ``Retry-After`` of at most ``SHORT_WAIT``
 seconds is asked once more, after the others.
-
-Transitions
------------
-
-====================  =================================  ==============================
-state                 event                              actions, next state
-====================  =================================  ==============================
-new                   (begin) something left over        Verify, *verifying*
-new                   (begin)                            as *next*
-asking                Answered: bytes at ``ready``       Take, *taking*
-asking                Answered: the whole, others left   Drop, put off, as *next*
-asking                Answered: the whole, none left     Take with skip, *taking*
-asking                Answered: it has no such blob      Drop, as *next*
-asking                Answered: anything else            Drop, Note, as *next*
-asking, taking        Failed                             Note, as *next*
-taking                Got                                *taking*
-taking                Ended, all there                   Verify, *verifying*
-taking                Ended, cut                         Note, as *next*
-verifying             Verified, right                    Finish(Complete), *over*
-verifying             Verified, wrong, left over         as *next*
-verifying             Verified, wrong                    Note, Restart, as *next*
-waiting               Waited                             as *next*
-over                  anything                           nothing
-====================  =================================  ==============================
-
-*next*: a peer is left in this round: Ask, *asking*. Else the round brought
-bytes: Wait, *waiting*, and a new round. Else there was a dispute: Restart, the
-*alone* pass. Else somebody was briefly busy: Wait, *waiting*. Else Finish,
-*over*.
-
-Every Ask carries a number, and an event that names another number than the ask
-in progress is ignored: so several asks can be open at once in a later form of
-this machine without a change of its vocabulary.
 """
 
 from __future__ import annotations
 
-import enum
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from dtfc.http.ranges import Offer, Refusal, judge_reply
+from dtfc.peers.asks import Job, Record
+from dtfc.peers.dealing import HAIR, SILENT, PullLimits
+from dtfc.peers.doubting import Doubting
+from dtfc.peers.hearsay import Hearsay
 from dtfc.peers.steps import (
     Action,
     Answered,
-    Ask,
-    Complete,
-    Drop,
     Ended,
     Event,
     Failed,
     Finish,
     Got,
+    Hashed,
+    Lacks,
+    Mapped,
+    MapWanted,
     NobodyHasIt,
     Note,
     NotReached,
     Outcome,
-    Restart,
     Take,
     Verified,
     Verify,
     Wait,
     Waited,
+    Wanted,
 )
+from dtfc.store.chunkmap import CHUNK
+from dtfc.store.spans import Spans
+
+__all__ = ["Pull", "PullLimits"]
 
 FRUITFUL = 64 * 1024
 """An ask that brought at least so many bytes was worth it."""
@@ -121,262 +119,306 @@ DEFAULT_RETRY_AFTER = 10
 LONGEST_RETRY_AFTER = 3600
 """No peer makes clients wait longer than so many seconds."""
 
+LOOK_EVERY = 0.1
+"""Seconds between two looks at how fast the asks in progress are."""
+
+_MOST_WISHES = 64
 _ALONE_TRIES = 3
 _LOST = 2
 _ABOUT_THE_BYTES = (200, 206, 416)
 
 
-class _State(enum.Enum):
-    NEW = "new"
-    ASKING = "asking"
-    TAKING = "taking"
-    VERIFYING = "verifying"
-    WAITING = "waiting"
-    OVER = "over"
+class Pull(Doubting):
+    """One load; its arguments are :class:`dtfc.peers.dealing.Dealing`'s."""
 
-
-@dataclass(slots=True)
-class _Record:
-    """What one peer has done during this load."""
-
-    reason: str = "not asked"
-    absent: bool = False
-    excluded: bool = False
-    disputes: bool = False
-    whole_only: bool = False
-    failures: int = 0
-    tries_alone: int = 0
-    retry_after: int | None = None
-
-    @property
-    def asked_again(self) -> bool:
-        return not self.absent and not self.excluded and self.failures < _LOST
-
-
-class Pull:
-    """One load.
-
-    Args:
-        peers: URLs in the order in which to ask.
-        ready: bytes held from an earlier process.
-        digest_hex: the blob, to recognise a peer that is about to send another;
-            None if there is nothing to compare.
-    """
-
-    def __init__(self, peers: Sequence[str], ready: int = 0, digest_hex: str | None = None) -> None:
-        self.ready = ready
-        """Bytes held: those of the blob from 0 on, as far as anyone knows."""
-        self.length: int | None = None
-        """Of the whole, as a peer said it; not certain before the load is over."""
-        self._digest_hex = digest_hex
-        self._records = {peer: _Record() for peer in peers}
-        self._state = _State.NEW
-        self._queue = deque(self._records)
-        self._ask: Ask | None = None
-        self._asks = 0
-        # What the ask in progress brought, and since when nothing worthwhile came.
-        self._delivered = 0
-        self._fruitless = 0
-        self._progress = False
-        # Where the bytes held came from; the length binds once some are held.
-        self._left_over = ready > 0
-        self._sources: set[str] = set()
-        self._length_bound = False
-        self._alone = False
-        self._alone_with: str | None = None
-        self._waited_for_busy = False
-
-    @property
-    def over(self) -> bool:
-        """Whether :class:`Finish` was given out."""
-        return self._state is _State.OVER
-
-    def begin(self) -> list[Action]:
+    def begin(self, now: float = 0.0) -> list[Action]:
         """The first actions."""
-        if self._left_over:
-            self._state = _State.VERIFYING
+        self._now = now
+        if self.length is not None:
+            self.hearsay = Hearsay(self.length)
+        if self.held.total and (self.length is None or self.ready >= self.length):
+            # It may be the whole.
+            self._verifying = True
             return [Verify()]
-        return self._next()
+        return self._go_on()
 
-    def on(self, event: Event) -> list[Action]:
+    def on(self, event: Event, now: float | None = None) -> list[Action]:
         """What to do now that ``event`` has happened.
 
-        An event that does not fit the state (a late one, of an ask that is
-        over) changes nothing.
+        An event that does not fit (a late one, of an ask that is over) changes
+        nothing.
+
+        Args:
+            event: what happened.
+            now: the time; None if it is still the same.
         """
+        if now is not None:
+            self._now = max(self._now, now)
         actions: list[Action] = []
-        match event, self._state:
-            case Verified(), _State.VERIFYING:
+        if self._over:
+            return actions
+        match event:
+            case Answered() | Ended() | Failed() | Got():
+                job = self._jobs.get(event.number)
+                if job is not None:
+                    actions = self._on_job(job, event)
+            case Verified() if self._verifying:
+                self._verifying = False
                 actions = self._verified(event)
-            case Waited(), _State.WAITING:
-                actions = self._next()
-            case ((Answered() | Got() | Ended() | Failed()), (_State.ASKING | _State.TAKING)):
-                if self._ask is not None and event.number == self._ask.number:
-                    actions = self._on_ask(self._ask, event)
+            case Waited():
+                actions = self._waited()
+            case Wanted():
+                actions = self._wants(event)
+            case Hashed() | Mapped() | MapWanted():
+                actions = self._on_maps(event)
         return actions
 
-    def _on_ask(self, ask: Ask, event: Answered | Got | Ended | Failed) -> list[Action]:
-        actions: list[Action] = []
-        match event, self._state:
-            case Failed(), _:
-                actions = self._broke_off(ask, event.reason)
-            case Answered(), _State.ASKING:
-                actions = self._answered(ask, event)
-            case Got(), _State.TAKING:
-                self._got(ask, event)
-            case Ended(), _State.TAKING:
-                actions = self._ended(ask, event)
-        return actions
+    def _on_maps(self, event: Hashed | Mapped | MapWanted) -> list[Action]:
+        match event:
+            case Hashed():
+                return self._hashed(event.chunk, event.sha256)
+            case Mapped():
+                return self._mapped(event)
+        self._map_wanted = True
+        return self._ask_maps()
 
-    # asking
+    def _wants(self, wanted: Wanted) -> list[Action]:
+        if len(self._wanted) > _MOST_WISHES:
+            for held in self.held:
+                self._wanted.remove(*held)
+        start, end = wanted.start, wanted.end
+        self._wanted.add(start - start % CHUNK, -(-end // CHUNK) * CHUNK)
+        return self._go_on() if self._jobs else []
 
-    def _answered(self, ask: Ask, event: Answered) -> list[Action]:
-        record = self._records[ask.peer]
-        judged = judge_reply(event.status, event.fields, ask.start, self.length, self._digest_hex)
+    def _on_job(self, job: Job, event: Answered | Ended | Failed | Got) -> list[Action]:
+        match event:
+            case Got():
+                return self._got(job, event.count)
+            case Failed():
+                return [*self._broke_off(job, event.reason), *self._go_on()]
+            case Answered() if not job.taking:
+                return self._answered(job, event)
+            case Ended() if job.taking:
+                return self._ended(job, event)
+        return []
+
+    # -- an answer ---------------------------------------------------------------
+
+    def _answered(self, job: Job, event: Answered) -> list[Action]:
+        record = self._records[job.peer]
+        judged = judge_reply(
+            event.status,
+            event.fields,
+            job.ask.start,
+            self.length if self._length_bound else None,
+            self._digest_hex,
+            end=job.ask.end,
+        )
         if isinstance(judged, Refusal):
-            return self._refused(ask, record, event, judged)
-        if judged.total < ask.start:
-            reason = f"says {judged.total} bytes, {ask.start} are here already"
-            return self._disputed(ask, record, reason)
-        whole_unasked = judged.start < ask.start
-        if whole_unasked and not self._alone and self._others_serve_ranges():
+            return self._refused(job, record, event, judged)
+        if judged.total < job.ask.start:
+            reason = f"says {judged.total} bytes, {job.ask.start} are here already"
+            return self._disputed(job, record, reason)
+        if judged.start < job.ask.start and not self._alone and self._others_serve_ranges(job):
             record.whole_only = True
             record.reason = "ignores ranges"
-            self._queue.append(ask.peer)
+            self._queue.append(job.peer)
             self._fruitless += 1
-            self._ask = None
-            return [Drop(ask.number), *self._next()]
-        return self._take(ask, judged)
+            return [*self._drop(job), *self._go_on()]
+        base = self._jobs.get(job.rival_of) if job.rival_of is not None else None
+        dropped: list[Action] = []
+        if base is not None:
+            if base.taking and not job.for_slow and self._now - base.moved < SILENT:
+                # It has come to life again.
+                return [*self._set_aside(job), *self._go_on()]
+            if base.taking:
+                how = "is slow" if job.for_slow else f"sent nothing for {SILENT:g} seconds"
+                dropped.append(Note(base.peer, f"{how}; another sends the rest"))
+            job.at, job.end = base.at, base.end
+            dropped += self._set_aside(base)
+        job.rival_of = None
+        return [*dropped, *self._take(job, judged), *self._go_on()]
 
-    def _take(self, ask: Ask, offer: Offer) -> list[Action]:
-        skip = ask.start - offer.start
-        self.length = offer.total
-        self._state = _State.TAKING
-        return [Take(ask.number, skip, offer.total - ask.start)]
+    def _take(self, job: Job, offer: Offer) -> list[Action]:
+        if self.length != offer.total or self.hearsay is None:
+            self.length = offer.total
+            self.hearsay = Hearsay(offer.total)
+        end = offer.total if job.end is None else min(job.end, offer.total)
+        job.end = end
+        # Of what it was asked for, some may have come from a rival meanwhile.
+        job.at = min(max(job.at, job.ask.start), end)
+        job.takes(self._now)
+        self._records[job.peer].proven = True
+        actions: list[Action] = []
+        for other in list(self._jobs.values()):
+            # Whoever was asked for the same when the length was not known.
+            if other is not job and not other.taking and other.end is None:
+                actions += self._set_aside(other)
+        return [*actions, Take(job.number, job.at - offer.start, end - job.at, job.at)]
 
-    def _others_serve_ranges(self) -> bool:
-        return any(not self._records[peer].whole_only for peer in self._queue)
+    def _others_serve_ranges(self, job: Job) -> bool:
+        return any(
+            not self._records[peer].whole_only and self._records[peer].usable
+            for peer in (*self._queue, *(j.peer for j in self._jobs.values() if j is not job))
+        )
 
-    def _refused(
-        self, ask: Ask, record: _Record, event: Answered, refusal: Refusal
-    ) -> list[Action]:
+    def _refused(self, job: Job, record: Record, event: Answered, refusal: Refusal) -> list[Action]:
         if refusal.kind == "absent":
             record.absent = True
-            self._settle(ask)
-            return [Drop(ask.number), *self._next()]
+            self._width = min(self._width + 1, self.limits.peers)
+            self._sought += 1
+            actions = self._drop(job)
+            self._settle(job)
+            return [*actions, Lacks(job.peer), *self._go_on()]
         if refusal.kind == "wrong" and event.status in _ABOUT_THE_BYTES:
-            if ask.start:
-                return self._disputed(ask, record, refusal.reason)
+            if job.ask.start or self._length_bound:
+                return self._disputed(job, record, refusal.reason)
             record.excluded = True
         record.retry_after = refusal.retry_after
-        return [Drop(ask.number), *self._broke_off(ask, refusal.reason)]
+        return [*self._drop(job), *self._broke_off(job, refusal.reason), *self._go_on()]
 
-    def _disputed(self, ask: Ask, record: _Record, reason: str) -> list[Action]:
+    def _disputed(self, job: Job, record: Record, reason: str) -> list[Action]:
         record.disputes = True
-        return [Drop(ask.number), *self._broke_off(ask, reason)]
+        record.lost = not self._alone
+        return [*self._drop(job), *self._broke_off(job, reason), *self._go_on()]
 
-    # taking
+    # -- a body ------------------------------------------------------------------
 
-    def _got(self, ask: Ask, event: Got) -> None:
-        if event.count > 0:
-            self.ready += event.count
-            self._delivered += event.count
-            self._length_bound = True
-            self._progress = True
-            self._sources.add(ask.peer)
+    def _got(self, job: Job, count: int) -> list[Action]:
+        if count <= 0 or not job.taking:
+            return []
+        end = job.at + count
+        self.held.add(job.at, end)
+        for peer, spans in self._from.items():
+            if peer != job.peer:
+                spans.remove(job.at, end)
+        self._from.setdefault(job.peer, Spans()).add(job.at, end)
+        job.at = end
+        job.delivered += count
+        job.moved = self._now
+        self._progress = True
+        first, self._length_bound = not self._length_bound, True
+        return self._go_on() if first and self._wanted and job.at < (job.end or 0) else []
 
-    def _ended(self, ask: Ask, event: Ended) -> list[Action]:
-        if event.cut is not None or self.ready != self.length:
-            return self._broke_off(ask, event.cut or "sent less than it offered")
+    def _ended(self, job: Job, event: Ended) -> list[Action]:
+        if job.at < (job.end or 0):
+            reason = event.cut or "sent less than it offered"
+            return [*self._broke_off(job, reason), *self._go_on()]
         # The end is its word too, even if it sent no byte (of an empty blob).
-        self._sources.add(ask.peer)
-        self._settle(ask)
-        self._state = _State.VERIFYING
-        return [Verify()]
+        self._from.setdefault(job.peer, Spans())
+        self._length_bound = True
+        self._forget(job)
+        self._records[job.peer].rate = job.rate or self._records[job.peer].rate
+        self._settle(job, whole=True)
+        if not self._alone:
+            self._queue.appendleft(job.peer)
+        return self._go_on()
 
-    def _broke_off(self, ask: Ask, reason: str) -> list[Action]:
-        record = self._records[ask.peer]
+    def _broke_off(self, job: Job, reason: str) -> list[Action]:
+        record = self._records[job.peer]
         record.reason = reason
-        if self._delivered and self._alone:
-            self._queue.appendleft(ask.peer)
-        elif self._delivered:
-            self._queue.append(ask.peer)
-        self._settle(ask)
-        return [Note(ask.peer, reason), *self._next()]
+        self._forget(job)
+        if job.delivered and self._alone:
+            self._queue.appendleft(job.peer)
+        elif job.delivered:
+            self._queue.append(job.peer)
+        self._settle(job)
+        return [Note(job.peer, reason)]
 
-    def _settle(self, ask: Ask) -> None:
-        record = self._records[ask.peer]
-        if self._delivered:
-            record.failures = 0
-        else:
-            record.failures += 1
-        if self._delivered >= FRUITFUL:
+    def _settle(self, job: Job, *, whole: bool = False) -> None:
+        record = self._records[job.peer]
+        record.failures = 0 if job.delivered or whole else record.failures + 1
+        if record.failures >= _LOST:
+            record.lost = True
+        if job.delivered >= FRUITFUL or (whole and job.delivered):
             self._fruitless = 0
             record.tries_alone = 0
         else:
             self._fruitless += 1
             record.tries_alone += 1
-        self._ask = None
-        self._delivered = 0
 
-    # verifying
+    # -- what next ---------------------------------------------------------------
 
-    def _verified(self, event: Verified) -> list[Action]:
-        if event.right:
-            return self._finish(Complete())
-        if not self._sources:
-            # What was left over is not the whole, as was to be expected.
-            return self._next()
-        if len(self._sources) == 1 and not self._left_over:
-            return self._blame(*self._sources)
-        return [*self._begin_alone(), *self._next()]
-
-    def _blame(self, peer: str) -> list[Action]:
-        record = self._records[peer]
-        record.excluded = True
-        record.reason = "sent bytes with another digest"
-        actions: list[Action] = [Note(peer, record.reason), *self._restart()]
-        if not self._alone:
-            self._new_round()
-        return [*actions, *self._next()]
-
-    # next
-
-    def _next(self) -> list[Action]:
+    def _go_on(self) -> list[Action]:
+        """Give work to whoever has none, and see whether it is over."""
+        if self._over or self._verifying or self._pausing:
+            return []
+        if self.length is not None and self._length_bound and self.held.has(0, self.length):
+            # Whoever sent the last of it is about to end.
+            ending = any(j.taking and j.at >= (j.end or 0) for j in self._jobs.values())
+            return [] if ending else self._all_here()
         if self._fruitless > 4 * len(self._records) + 4:
-            return self._give_up()
+            # Whoever is sending may finish.
+            if any(job.taking for job in self._jobs.values()):
+                return []
+            return [*self._drop_all(), *self._give_up()]
+        actions = self._ask_alone() if self._alone else self._ask_more()
+        if not self._jobs:
+            return [*actions, *self._round_over()]
+        actions += self._ask_maps()
+        return [*actions, *self._look_later()]
+
+    def _all_here(self) -> list[Action]:
+        actions = self._drop_all()
+        self._verifying = True
+        return [*actions, Verify()]
+
+    def _drop_all(self) -> list[Action]:
+        actions: list[Action] = []
+        for job in list(self._jobs.values()):
+            actions += self._set_aside(job)
+        return actions
+
+    def _look_later(self) -> list[Action]:
+        """Ask to be woken, if time alone can change what is to be done."""
+        if self._alone or not self._queue:
+            return []
+        silent = all(not job.taking for job in self._jobs.values())
+        seconds = self.limits.hedge if silent else LOOK_EVERY
+        if self._look_due and self._look_at <= self._now + seconds + HAIR:
+            return []
+        self._look_due = True
+        self._look_at = self._now + seconds
+        return [Wait(seconds)]
+
+    def _waited(self) -> list[Action]:
+        self._look_due = False
+        self._pausing = False
+        for job in self._jobs.values():
+            job.look(self._now)
+            if job.rate is not None:
+                self._records[job.peer].rate = job.rate
+        return self._go_on()
+
+    def _ask_alone(self) -> list[Action]:
+        if self._jobs:
+            return []
         while self._queue:
             peer = self._queue.popleft()
-            if not self._records[peer].asked_again:
+            record = self._records[peer]
+            if not record.usable or record.tries_alone >= _ALONE_TRIES:
                 continue
-            if self._alone and self._records[peer].tries_alone >= _ALONE_TRIES:
-                continue
-            return self._ask_peer(peer)
-        return self._round_over()
+            actions: list[Action] = []
+            if peer != self._alone_with:
+                self._alone_with = peer
+                actions += self._restart()
+            if not self._length_bound:
+                self.length = None
+            return [*actions, self._ask(peer, self.held.front, None)]
+        return []
 
-    def _ask_peer(self, peer: str) -> list[Action]:
-        actions: list[Action] = []
-        if self._alone and peer != self._alone_with:
-            self._alone_with = peer
-            actions += self._restart()
-        if not self._length_bound:
-            self.length = None
-        self._asks += 1
-        self._delivered = 0
-        self._ask = Ask(self._asks, peer, self.ready)
-        self._state = _State.ASKING
-        return [*actions, self._ask]
+    # -- rounds ------------------------------------------------------------------
 
     def _round_over(self) -> list[Action]:
         if not self._alone:
             if self._progress:
                 self._new_round()
                 if self._queue:
-                    return self._wait(PAUSE)
-            if self.ready and any(
+                    return self._pause(PAUSE)
+            if self.held.total and any(
                 record.disputes and not record.excluded for record in self._records.values()
             ):
-                return [*self._begin_alone(), *self._next()]
+                return [*self._begin_alone(), *self._go_on()]
         busy = {
             peer: record.retry_after
             for peer, record in self._records.items()
@@ -385,38 +427,16 @@ class Pull:
         if busy and not self._waited_for_busy:
             self._waited_for_busy = True
             self._queue.extend(busy)
-            return self._wait(max(1.0, *busy.values()))
+            return self._pause(max(1.0, *busy.values()))
         return self._give_up()
 
-    def _wait(self, seconds: float) -> list[Action]:
-        self._state = _State.WAITING
+    def _pause(self, seconds: float) -> list[Action]:
+        self._pausing = True
+        self._look_due = True
+        self._look_at = self._now + seconds
         return [Wait(seconds)]
 
-    def _new_round(self) -> None:
-        self._progress = False
-        self._queue = deque(peer for peer, record in self._records.items() if record.asked_again)
-
-    def _begin_alone(self) -> list[Action]:
-        self._alone = True
-        self._fruitless = 0
-        usable = [peer for peer, record in self._records.items() if not record.excluded]
-        usable.sort(key=lambda peer: not self._records[peer].disputes)
-        for peer in usable:
-            self._records[peer].failures = 0
-            self._records[peer].tries_alone = 0
-        self._queue = deque(usable)
-        return self._restart()
-
-    def _restart(self) -> list[Action]:
-        held = self.ready
-        self.ready = 0
-        self.length = None
-        self._length_bound = False
-        self._sources.clear()
-        self._left_over = False
-        return [Restart()] if held else []
-
-    # over
+    # -- over --------------------------------------------------------------------
 
     def _give_up(self) -> list[Action]:
         if all(record.absent for record in self._records.values()):
@@ -429,6 +449,6 @@ class Pull:
         return self._finish(NotReached(reasons, min(after, LONGEST_RETRY_AFTER)))
 
     def _finish(self, outcome: Outcome) -> list[Action]:
-        self._state = _State.OVER
-        self._ask = None
+        self._over = True
+        self._jobs.clear()
         return [Finish(outcome)]

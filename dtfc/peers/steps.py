@@ -1,7 +1,7 @@
 """The words of a load: what happens to it (events), what it wants done (actions).
 
 Rules of this file: values only, frozen. ``dtfc.peers.pull`` turns events into
-actions; ``dtfc.peers.loader`` performs them.
+actions; ``dtfc.peers.transfer`` performs them.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dtfc.http.ranges import Fields
+from dtfc.store.chunkmap import ChunkMap
 
 # What happened.
 
@@ -30,10 +31,44 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Got:
-    """So many more bytes were appended at ``ready``."""
+    """So many more bytes of an ask are in the file, behind those before."""
 
     number: int
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """A chunk is whole in the file, and this is its SHA-256."""
+
+    chunk: int
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """What a peer answered when it was asked for the chunk map; None if with none of use."""
+
+    peer: str
+    map: ChunkMap | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Somebody waits for these bytes: a client's range, another process's wish.
+
+    Args:
+        start: the first of them.
+        end: the one behind the last; it may lie behind the blob's end.
+    """
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class MapWanted:
+    """Somebody waits for chunks to be compared with a map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +96,10 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Waited:
-    """The time of a :class:`Wait` is over."""
+    """The time of the latest :class:`Wait` is over."""
 
 
-Event = Answered | Got | Ended | Failed | Verified | Waited
+Event = Answered | Got | Hashed | Mapped | Wanted | MapWanted | Ended | Failed | Verified | Waited
 
 
 # What to do.
@@ -82,18 +117,51 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """Read the body: pass over ``skip`` bytes, append the next ``count``, want no more."""
+    """Read the body: pass over ``skip`` bytes, write the next ``count`` from ``at`` on.
+
+    No more is wanted.
+    """
 
     number: int
     skip: int
     count: int
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shorten:
+    """Of a body that is being taken, want nothing from byte ``end`` of the blob on."""
+
+    number: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """The response is of no use; its body need not be read."""
+    """The request or response is of no use any more; report nothing further of it."""
 
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskMap:
+    """Request a peer's chunk map; report :class:`Mapped`."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """These chunks are what the peers' maps say."""
+
+    chunks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TakeBack:
+    """Forget these chunks: they are wrong."""
+
+    chunks: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +176,7 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Report :class:`Waited` after so many seconds."""
+    """Report :class:`Waited` after so many seconds; a later one takes its place."""
 
     seconds: float
 
@@ -119,6 +187,21 @@ class Note:
 
     peer: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accuse:
+    """A peer sent what is not the blob."""
+
+    peer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lacks:
+    """A peer said that it does not have the blob."""
+
+    peer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,4 +237,19 @@ class Finish:
     outcome: Outcome
 
 
-Action = Ask | Take | Drop | Restart | Verify | Wait | Note | Finish
+Action = (
+    Ask
+    | Take
+    | Shorten
+    | Drop
+    | AskMap
+    | Trust
+    | TakeBack
+    | Restart
+    | Verify
+    | Wait
+    | Note
+    | Accuse
+    | Lacks
+    | Finish
+)

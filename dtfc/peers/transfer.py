@@ -1,35 +1,37 @@
 """The bytes of one load on their way: performs what ``dtfc.peers.pull`` decides.
 
-Rules of this file: one coroutine does it all, so there is one place where it
-can be stopped, and whatever stops it, the response in hand is let go. Bytes go
-from a peer's body to the partial in blocks, one disk step each; the next block
-gathers meanwhile.
+Rules of this file: each ask is a coroutine of its own, and whatever ends the
+transfer ends all of them, and lets go of every response. Bytes go from a peer's
+body to the partial in blocks, one disk step each; the next block gathers
+meanwhile. All steps on the partial are on one lane, so in order. What the
+machine is told of is in the file already.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any, Protocol
 
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from dtfc.digest import Digest
-from dtfc.disk import Disk, Lane
+from dtfc.disk import Lane
 from dtfc.errors import Absent, NoSpace, PeersUnreached, WrongDigest
 from dtfc.peers.body import Body
-from dtfc.peers.client import PeerHTTP, Reply
+from dtfc.peers.chunkmaps import fetch_map
+from dtfc.peers.client import Reply
 from dtfc.peers.disposition import file_name
 from dtfc.peers.failure import PeerFailure, one_line
-from dtfc.peers.picker import Picker
 from dtfc.peers.pull import Pull
-from dtfc.peers.slots import Slots
 from dtfc.peers.steps import (
+    Accuse,
     Action,
     Answered,
     Ask,
+    AskMap,
     Complete,
     Drop,
     Ended,
@@ -37,97 +39,89 @@ from dtfc.peers.steps import (
     Failed,
     Finish,
     Got,
+    Hashed,
+    Lacks,
+    Mapped,
+    MapWanted,
     NobodyHasIt,
     Note,
     NotReached,
+    Outcome,
     Restart,
+    Shorten,
     Take,
+    TakeBack,
+    Trust,
     Verified,
     Verify,
     Wait,
     Waited,
+    Wanted,
 )
-from dtfc.store.blobs import Store
+from dtfc.peers.surroundings import Counters, LoadLimits, Surroundings
+from dtfc.store.chunkmap import CHUNK, count_of
 from dtfc.store.facts import BlobInfo
 from dtfc.store.partials import Partial
+from dtfc.store.spans import Spans
+
+__all__ = ["Counters", "LoadLimits", "Surroundings", "Transfer"]
+
+WISHES_EVERY = 0.1
+"""Seconds between two looks whether another process wishes for a part."""
 
 
-@dataclass(slots=True)
-class Counters:
-    """What all loads of this process came to, since it started.
+class Watcher(Protocol):
+    """Who is told how a transfer goes."""
 
-    Args:
-        running: loads in progress now.
-        loads: begun, that is: the blob was not found to be here already.
-        loaded: ended with the blob here.
-        absent: ended with: nobody has it.
-        unreached: ended with: not every peer could be asked.
-        stopped: given up, because nobody waited any more or at shutdown.
-        failed: ended by something on this node (disk full, a marker).
-        peer_failures: times that a peer gave no usable answer or broke off.
-        loaded_bytes: lengths of the blobs loaded.
-        received_bytes: body bytes that came from peers, wanted or not.
-        resumed_bytes: bytes that were left by earlier loads and taken up again.
-        refetched_bytes: of those received, the ones that had been here before.
-    """
+    def saw(self, transfer: Transfer) -> None:
+        """Something has changed."""
 
-    running: int = 0
-    loads: int = 0
-    loaded: int = 0
-    absent: int = 0
-    unreached: int = 0
-    stopped: int = 0
-    failed: int = 0
-    peer_failures: int = 0
-    loaded_bytes: int = 0
-    received_bytes: int = 0
-    resumed_bytes: int = 0
-    refetched_bytes: int = 0
+    def took_back(self, chunks: frozenset[int] | None) -> None:
+        """Bytes that were there were wrong: those of these chunks, or all."""
+
+    # What is learned of peers (``dtfc.peers.picker``).
+
+    def answered(self, peer: str, seconds: float) -> None:
+        """The head of an answer came after so many seconds."""
+
+    def delivered(self, peer: str, count: int, seconds: float) -> None:
+        """So many bytes came in so many seconds."""
+
+    def failed(self, peer: str) -> None:
+        """It could not be reached, or broke off."""
+
+    def lied(self, peer: str) -> None:
+        """It sent what is not the blob."""
+
+    def has(self, peer: str) -> None:
+        """It said that it has the blob."""
+
+    def lacks(self, peer: str) -> None:
+        """It said that it does not have the blob."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoadLimits:
-    """How loads are bounded.
+class _Request:
+    """One ask in progress."""
 
-    Args:
-        finish_load: the share of a blob, 0 to 1, from which on its load is
-            finished although nobody waits for it any more (``--finish-load``).
-        remember_absent: seconds for which nobody is asked again for a blob that
-            nobody had; 0 to ask each time (``--absent-ttl``).
-        most_remembered: blobs that nobody had, remembered at once; the oldest
-            are forgotten first (``--absent-max``).
-        most_loads: loads at once; further ones wait (``--max-loads``).
-    """
+    def __init__(self, ask: Ask) -> None:
+        self.ask = ask
+        self.running: Deferred[None] | None = None
+        self.reply: Reply | None = None
+        self.take: Take | None = None
+        self.body: Body | None = None
+        self.end: int | None = None
+        self.dropped = False
+        self.inside = False
+        """Whether it is its own doing that is being performed."""
 
-    finish_load: float = 0.5
-    remember_absent: float = 2.0
-    most_remembered: int = 10_000
-    most_loads: int = 64
-
-
-@dataclass(slots=True)
-class Surroundings:
-    """What every load of a process shares.
-
-    Args:
-        store: where blobs go.
-        disk: where blocking work is done.
-        http: asks peers.
-        clock: measures time.
-        counters: what is counted.
-        limits: replaced as a whole when the configuration is read again.
-        slots: places for loads.
-        picker: orders peers, and wants to know how they are.
-    """
-
-    store: Store
-    disk: Disk
-    http: PeerHTTP
-    clock: IReactorTime
-    counters: Counters
-    limits: LoadLimits
-    slots: Slots
-    picker: Picker
+    def let_go(self) -> None:
+        """Drop what there is of the response."""
+        reply, self.reply = self.reply, None
+        body, self.body = self.body, None
+        if body is not None:
+            body.abort("is not wanted any more")
+        elif reply is not None:
+            reply.drop()
 
 
 class Transfer:
@@ -138,9 +132,10 @@ class Transfer:
         around: client, clock, counters.
         lane: where the steps on ``partial`` are done, in order.
         partial: where the bytes go.
-        held: how many it has already, hashed.
+        held: what it has already.
+        length: of the blob, as an earlier process believed it.
         peers: whom to ask, in order.
-        changed: called after each step; what it raises ends the transfer.
+        watcher: told after each step.
     """
 
     _log = Logger()
@@ -152,30 +147,54 @@ class Transfer:
         lane: Lane,
         partial: Partial,
         *,
-        held: int,
+        held: Spans,
+        length: int | None,
         peers: tuple[str, ...],
-        changed: Callable[[Transfer], None],
+        watcher: Watcher,
     ) -> None:
-        self.ready = held
-        self.length: int | None = None
         self.name: str | None = None
-        self.resumed_at = held
+        self.resumed = held.total
         self.received = 0
         self.refetched = 0
         self.from_peers: dict[str, int] = {}
-        """Bytes appended, by the peer that sent them."""
+        """Bytes written, by the peer that sent them."""
+        self.trusted = bytearray()
+        """A 1 for each chunk that is as the peers' maps say."""
         self._digest = digest
         self._around = around
         self._lane = lane
         self._partial = partial
-        self._changed = changed
-        self._pull = Pull(peers, held, digest.hex)
-        self._actions: deque[Action] = deque()
-        self._furthest = held
-        self._asked: Ask | None = None
-        self._reply: Reply | None = None
+        self._watcher = watcher
+        self._pull = Pull(peers, held, digest.hex, length=length, limits=around.limits.spread)
+        self._had = Spans(held)
+        """Everything that was ever there: what comes of it comes again."""
+        self._requests: dict[int, _Request] = {}
+        self._others: set[Deferred[Any]] = set()
+        self._timer: IDelayedCall | None = None
+        self._wishes: IDelayedCall | None = None
+        self._news: dict[int, bytes] = {}
+        self._catching_up = False
+        self._reserved_for: int | None = None
         self._no_room: NoSpace | None = None
         self._stored: BlobInfo | None = None
+        # Fired by the end, whatever it is.
+        self._over: Deferred[BlobInfo] = Deferred()
+        self._ended = False
+
+    @property
+    def length(self) -> int | None:
+        """Of the blob, as a peer said it."""
+        return self._pull.length
+
+    @property
+    def held(self) -> Spans:
+        """Which bytes are in the file."""
+        return self._pull.held
+
+    def expects(self, chunk: int) -> bool:
+        """Tell whether the peers' maps say what a chunk should be."""
+        hearsay = self._pull.hearsay
+        return hearsay is not None and hearsay.word(chunk) is not None
 
     async def run(self) -> BlobInfo:
         """Do it.
@@ -186,104 +205,287 @@ class Transfer:
             PeersUnreached: not every peer could be asked.
             NoSpace, StoreFailure: the disk.
         """
-        self._around.counters.resumed_bytes += self.resumed_at
-        self._actions.extend(self._pull.begin())
+        self._around.counters.resumed_bytes += self.resumed
         try:
-            while True:
-                action = self._actions.popleft()
-                if isinstance(action, Finish):
-                    return self._conclude(action)
-                await self._perform(action)
+            self._perform(self._pull.begin(self._around.clock.seconds()))
+            self._watcher.saw(self)
+            self._catch_up()
+            if self._around.shared:
+                self._look_for_wishes()
+            return await self._over
         finally:
-            self._drop_reply()
+            self._stop()
 
-    def _conclude(self, finish: Finish) -> BlobInfo:
-        match finish.outcome:
-            case Complete() if self._stored is not None:
-                return self._stored
-            case NotReached(reasons, retry_after):
-                # A peer may have it, if only it fitted.
-                if self._no_room is not None:
-                    raise self._no_room
-                raise PeersUnreached(self._digest.hex, reasons, retry_after)
-            case Complete() | NobodyHasIt():
-                raise Absent(self._digest.hex, everywhere=True)
+    def want(self, start: int, end: int) -> None:
+        """Bring these bytes first."""
+        self._happened(Wanted(start, end))
 
-    async def _perform(self, action: Action) -> None:
-        match action:
-            case Ask():
-                await self._ask(action)
-            case Take():
-                await self._take(action)
-            case Drop():
-                self._drop_reply()
-            case Restart():
-                await self._lane.run(self._partial.restart)
-                self._saw()
-            case Verify():
-                await self._verify()
-            case Wait():
-                await deferLater(self._around.clock, action.seconds)
-                self._happened(Waited())
-            case Note():
-                self._note(action)
+    def want_map(self) -> None:
+        """Get a chunk map, so that chunks can be compared with it."""
+        self._happened(MapWanted())
+
+    def _stop(self) -> None:
+        self._ended = True
+        for timer in (self._timer, self._wishes):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._wishes = None
+        for request in list(self._requests.values()):
+            self._drop(request.ask.number)
+        for other in list(self._others):
+            other.cancel()
+
+    # -- the machine -------------------------------------------------------------------
 
     def _happened(self, event: Event) -> None:
-        self._actions.extend(self._pull.on(event))
-        self._saw()
+        if self._ended:
+            return
+        self._perform(self._pull.on(event, self._around.clock.seconds()))
+        self._watcher.saw(self)
 
-    def _saw(self) -> None:
-        self.ready = self._pull.ready
-        self.length = self._pull.length or self.length
-        self._changed(self)
+    def _perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Ask():
+                    self._begin(action)
+                case Take(number=number):
+                    self._requests[number].take = action
+                case Shorten():
+                    self._shorten(action)
+                case Drop(number=number):
+                    self._drop(number)
+                case Wait():
+                    self._wait(action.seconds)
+                case Note():
+                    self._note(action)
+                case Finish():
+                    self._conclude(action.outcome)
+                case _:
+                    self._perform_on_file(action)
 
-    async def _ask(self, ask: Ask) -> None:
-        self._asked = ask
+    def _perform_on_file(self, action: Action) -> None:
+        match action:
+            case AskMap():
+                self._do(self._ask_map(action.peer))
+            case Trust():
+                self._trust(action.chunks)
+            case TakeBack():
+                self._take_back(action.chunks)
+            case Restart():
+                self._reserved_for = None
+                self._news.clear()
+                self.trusted = bytearray()
+                self._watcher.took_back(None)
+                self._do(self._on_lane(self._partial.restart))
+            case Verify():
+                self._do(self._verify())
+            case Accuse():
+                self._watcher.lied(action.peer)
+            case Lacks():
+                self._watcher.lacks(action.peer)
+
+    def _do(self, coroutine: Any) -> Deferred[None]:
+        """Run something beside the asks, until it ends or the transfer does."""
+        running: Deferred[None] = Deferred.fromCoroutine(coroutine)
+        self._others.add(running)
+        running.addErrback(self._fail)
+        running.addBoth(lambda _result: self._others.discard(running))
+        return running
+
+    def _fail(self, failure: Failure) -> None:
+        """End the transfer with an error, unless it is over."""
+        if failure.check(CancelledError) and self._ended:
+            return
+        if not self._over.called:
+            self._over.errback(failure)
+
+    async def _on_lane(self, step: Callable[..., Any], *args: Any) -> None:
+        await self._lane.run(step, *args)
+
+    def _conclude(self, outcome: Outcome) -> None:
+        if self._over.called:
+            return
+        match outcome:
+            case Complete() if self._stored is not None:
+                self._over.callback(self._stored)
+            case NotReached(reasons, retry_after):
+                # A peer may have it, if only it fitted.
+                error = self._no_room or PeersUnreached(self._digest.hex, reasons, retry_after)
+                self._over.errback(Failure(error))
+            case Complete() | NobodyHasIt():
+                self._over.errback(Failure(Absent(self._digest.hex, everywhere=True)))
+
+    def _wait(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._around.clock.callLater(seconds, self._waited)
+
+    def _waited(self) -> None:
+        self._timer = None
+        self._happened(Waited())
+
+    def _note(self, note: Note) -> None:
+        self._around.counters.peer_failures += 1
+        self._watcher.failed(note.peer)
+        self._log.info(
+            "{peer}: {reason} (loading {digest}, {ready} bytes are here)",
+            peer=note.peer,
+            reason=one_line(note.reason),
+            digest=self._digest.hex,
+            ready=self.held.total,
+        )
+
+    # -- an ask -----------------------------------------------------------------------
+
+    def _begin(self, ask: Ask) -> None:
+        request = self._requests[ask.number] = _Request(ask)
+        request.running = Deferred.fromCoroutine(self._ask(request))
+        request.running.addErrback(self._broke, request)
+
+    def _broke(self, failure: Failure, request: _Request) -> None:
+        request.let_go()
+        if not (failure.check(CancelledError) and request.dropped):
+            self._fail(failure)
+
+    def _drop(self, number: int) -> None:
+        request = self._requests.pop(number, None)
+        if request is None:
+            return
+        request.dropped = True
+        if not request.inside and request.running is not None:
+            request.let_go()
+            request.running.cancel()
+
+    def _shorten(self, shorten: Shorten) -> None:
+        request = self._requests.get(shorten.number)
+        if request is not None:
+            request.end = shorten.end
+            if request.body is not None and request.take is not None:
+                request.body.shorten(shorten.end - request.take.at)
+
+    def _tell(self, request: _Request, event: Event) -> None:
+        """Report something of an ask, from within its own coroutine."""
+        request.inside = True
         try:
-            reply = await self._around.http.ask("GET", ask.peer, self._digest.hex, ask.start)
-        except PeerFailure as failure:
-            self._happened(Failed(ask.number, failure.reason))
-            return
-        self._reply = reply
-        self._happened(Answered(ask.number, reply.status, reply.fields))
+            self._happened(event)
+        finally:
+            request.inside = False
 
-    async def _take(self, take: Take) -> None:
-        reply = self._reply
-        if reply is None or self._asked is None:
-            raise LookupError("there is no response to take from")
-        if not await self._reserved(take):
+    async def _ask(self, request: _Request) -> None:
+        ask = request.ask
+        places = self._around.at_peers
+        await places.take(ask.peer)
+        try:
+            await self._ask_now(request)
+        finally:
+            places.give_back(ask.peer)
+            self._requests.pop(ask.number, None)
+            request.let_go()
+
+    async def _ask_now(self, request: _Request) -> None:
+        ask = request.ask
+        clock = self._around.clock
+        asked = clock.seconds()
+        try:
+            reply = await self._around.http.ask(
+                "GET", ask.peer, self._digest.hex, ask.start, ask.end
+            )
+        except PeerFailure as failure:
+            self._tell(request, Failed(ask.number, failure.reason))
             return
+        request.reply = reply
+        self._watcher.answered(ask.peer, clock.seconds() - asked)
+        self._tell(request, Answered(ask.number, reply.status, reply.fields))
+        if request.take is None or request.dropped or not await self._reserved(request):
+            return
+        begun = clock.seconds()
+        self._watcher.has(ask.peer)
         self.name = file_name(reply.fields("content-disposition")) or self.name
-        self._reply = None
-        body = reply.take(take.skip, take.count)
-        counted = 0
+        if self.name is not None and self._around.shared:
+            self._do(self._on_lane(self._partial.call, self.name))
+        before = self.from_peers.get(ask.peer, 0)
+        try:
+            await self._take(request, request.take, reply)
+        finally:
+            brought = self.from_peers.get(ask.peer, 0) - before
+            self._watcher.delivered(ask.peer, brought, clock.seconds() - begun)
+
+    async def _take(self, request: _Request, take: Take, reply: Reply) -> None:
+        request.reply = None
+        body = request.body = reply.take(take.skip, take.count)
+        if request.end is not None:
+            body.shorten(request.end - take.at)
+        at, counted = take.at, 0
         try:
             while blocks := await body.read():
                 counted = self._count_received(body, counted)
-                await self._lane.run(self._partial.write, blocks)
-                self._count_appended(self._asked.peer, sum(map(len, blocks)))
-                self._happened(Got(take.number, sum(map(len, blocks))))
+                found = await self._lane.run(self._partial.put, at, blocks)
+                count = sum(map(len, blocks))
+                self._count_written(request.ask.peer, at, at + count)
+                at += count
+                self._news.update(found)
+                self._tell(request, Got(take.number, count))
+                self._tell_news(request)
+                if request.dropped:
+                    return
+                self._catch_up()
         finally:
             body.abort("is not wanted any more")
             self._count_received(body, counted)
             self._count_refetched(body.skipped)
         if body.surplus:
-            self._note(Note(self._asked.peer, "sent more than it had announced"))
-        self._happened(Ended(take.number, body.cut))
+            self._note(Note(request.ask.peer, "sent more than it had announced"))
+        self._tell(request, Ended(take.number, body.cut))
 
-    async def _reserved(self, take: Take) -> bool:
+    def _tell_news(self, request: _Request | None = None) -> None:
+        """Report the chunks that are whole, once all their bytes were reported."""
+        length = self.length
+        if length is None:
+            return
+        for chunk in sorted(self._news):
+            end = min((chunk + 1) * CHUNK, length)
+            if self.held.has(chunk * CHUNK, end) and chunk in self._news:
+                event = Hashed(chunk, self._news.pop(chunk))
+                if request is None:
+                    self._happened(event)
+                else:
+                    self._tell(request, event)
+
+    async def _reserved(self, request: _Request) -> bool:
         """Whether there is room; a peer that announces more than fits may be lying."""
         total = self._pull.length or 0
+        if total == self._reserved_for:
+            return True
         try:
             await self._lane.run(self._partial.reserve, total)
         except NoSpace as error:
             self._no_room = error
-            self._drop_reply()
-            self._happened(Failed(take.number, f"announced {total} bytes, which do not fit here"))
+            reason = f"announced {total} bytes, which do not fit here"
+            self._tell(request, Failed(request.ask.number, reason))
             return False
-        return True
+        self._reserved_for = total
+        return not request.dropped
+
+    # -- the file ---------------------------------------------------------------------
+
+    def _catch_up(self) -> None:
+        """See to it that what lies behind a hole is hashed when the hole is filled."""
+        if not self._catching_up and not self._ended and self._partial.behind:
+            self._catching_up = True
+            self._do(self._catch_up_in_steps())
+
+    async def _catch_up_in_steps(self) -> None:
+        try:
+            while self._partial.behind:
+                self._news.update(await self._lane.run(self._partial.catch_up))
+                self._tell_news()
+        finally:
+            self._catching_up = False
 
     async def _verify(self) -> None:
+        while self._partial.behind:
+            self._news.update(await self._lane.run(self._partial.catch_up))
+        self._tell_news()
         try:
             stored = await self._lane.run(self._partial.commit, self.name)
         except WrongDigest:
@@ -292,31 +494,54 @@ class Transfer:
             self._stored = stored.info
             self._happened(Verified(right=True))
 
-    def _drop_reply(self) -> None:
-        reply, self._reply = self._reply, None
-        if reply is not None:
-            reply.drop()
+    def _trust(self, chunks: tuple[int, ...]) -> None:
+        if not self.trusted:
+            self.trusted = bytearray(count_of(self.length or 0))
+        for chunk in chunks:
+            self.trusted[chunk] = 1
+        if self._around.shared:
+            self._do(self._on_lane(self._partial.trust, chunks))
 
-    def _note(self, note: Note) -> None:
-        self._around.counters.peer_failures += 1
-        self._log.info(
-            "{peer}: {reason} (loading {digest}, {ready} bytes are here)",
-            peer=note.peer,
-            reason=one_line(note.reason),
-            digest=self._digest.hex,
-            ready=self.ready,
-        )
+    def _take_back(self, chunks: tuple[int, ...]) -> None:
+        self._around.counters.wrong_chunks += len(chunks)
+        for chunk in chunks:
+            self._news.pop(chunk, None)
+            if self.trusted:
+                self.trusted[chunk] = 0
+        self._watcher.took_back(frozenset(chunks))
+        self._do(self._on_lane(self._partial.take_back, chunks))
+
+    async def _ask_map(self, peer: str) -> None:
+        length = self.length or 0
+        found = await fetch_map(self._around.http, peer, self._digest, length)
+        self._happened(Mapped(peer, found))
+
+    def _look_for_wishes(self) -> None:
+        self._wishes = self._around.clock.callLater(WISHES_EVERY, self._look_once)
+
+    def _look_once(self) -> None:
+        self._wishes = None
+        self._do(self._take_wishes())
+
+    async def _take_wishes(self) -> None:
+        for chunk in await self._lane.run(self._partial.wished):
+            self.want(chunk * CHUNK, (chunk + 1) * CHUNK)
+            self.want_map()
+        if not self._ended:
+            self._look_for_wishes()
+
+    # -- counting ---------------------------------------------------------------------
 
     def _count_received(self, body: Body, counted: int) -> int:
         self.received += body.received - counted
         self._around.counters.received_bytes += body.received - counted
         return body.received
 
-    def _count_appended(self, peer: str, count: int) -> None:
-        self.from_peers[peer] = self.from_peers.get(peer, 0) + count
-        end = self.ready + count
-        self._count_refetched(count - max(0, min(count, end - self._furthest)))
-        self._furthest = max(self._furthest, end)
+    def _count_written(self, peer: str, start: int, end: int) -> None:
+        self.from_peers[peer] = self.from_peers.get(peer, 0) + end - start
+        new = sum(stop - begin for begin, stop in self._had.gaps(start, end))
+        self._count_refetched(end - start - new)
+        self._had.add(start, end)
 
     def _count_refetched(self, count: int) -> None:
         self.refetched += count

@@ -220,6 +220,22 @@ class Settings:
         "How far a peer's clock may be from this node's for its signature to count.",
         reloadable=True,
     )
+    peer_hedge: float = setting(
+        PEERS,
+        "TIME",
+        values.duration(0.01),
+        "500ms",
+        "How long a peer may say nothing before the next one is asked for the same, too.",
+        reloadable=True,
+    )
+    peer_requests: int = setting(
+        PEERS,
+        "N",
+        values.integer(1, 10_000),
+        "32",
+        "The most requests of loads at once to one peer; further ones wait.",
+        reloadable=True,
+    )
     absent_ttl: float = setting(
         PEERS,
         "TIME",
@@ -253,6 +269,31 @@ class Settings:
         reloadable=True,
     )
 
+    load_requests: int = setting(
+        PEERS,
+        "N",
+        values.integer(1, 64),
+        "4",
+        "The most requests at once for one load, to as many peers as have the blob.",
+        reloadable=True,
+    )
+    load_requests_per_peer: int = setting(
+        PEERS,
+        "N",
+        values.integer(1, 64),
+        "2",
+        "How many of these may go to one peer: a second one where a client waits for a part.",
+        reloadable=True,
+    )
+    loading_ranges: str = setting(
+        PEERS,
+        "TRUST",
+        values.one_of("map", "digest"),
+        "map",
+        "What the end of a part waits for while its blob is loaded: that its chunks are as the "
+        "chunk maps of the peers say, or the digest of the whole.",
+        reloadable=True,
+    )
     accept_deletions: str = setting(
         PEERS,
         "ON",

@@ -23,7 +23,7 @@ from dtfc.store.graves import Graves
 from dtfc.store.incoming import Intake
 from dtfc.store.layout import Layout, is_shard, open_layout
 from dtfc.store.memory import Memory
-from dtfc.store.partials import Partial, Partials
+from dtfc.store.partials import Partial, Partials, Watched
 from dtfc.store.power import Running
 from dtfc.store.records import Record
 from dtfc.store.repair import Repair
@@ -437,6 +437,14 @@ class Store:
             NoSpace, StoreFailure: as the operating system says.
         """
         return self._partials.open(digest)
+
+    def watch_partial(self, digest: Digest) -> Watched | None:
+        """Look at what another process loads; None if there is nothing to be seen (yet).
+
+        Raises:
+            StoreFailure: as the operating system says.
+        """
+        return self._partials.watch(digest)
 
     def expire_partials(self, older_than_seconds: float, now: float) -> int:
         """Remove loads that nobody has gone on with; return how many.

@@ -100,6 +100,31 @@ class ChunkHashes:
         self._current = hashlib.sha256()
         self._in_current = 0
 
+    def __len__(self) -> int:
+        """How many chunks are whole."""
+        return len(self._done) // HASH_SIZE
+
+    def hash_of(self, index: int) -> bytes:
+        """Return the hash of a chunk that is whole."""
+        return bytes(self._done[index * HASH_SIZE : (index + 1) * HASH_SIZE])
+
+    def give(self, sha256: bytes) -> None:
+        """Take the hash of the next chunk from somebody who knows it; none may have begun."""
+        self._done += sha256
+
+    def mark(self) -> ChunkHashes:
+        """Return what to go back to (:meth:`back_to`)."""
+        mark = ChunkHashes()
+        mark._current = self._current.copy()
+        mark._in_current = self._in_current
+        return mark
+
+    def back_to(self, mark: ChunkHashes, count: int) -> None:
+        """Forget all that was taken since a mark was made, when ``count`` chunks were whole."""
+        del self._done[count * HASH_SIZE :]
+        self._current = mark._current.copy()
+        self._in_current = mark._in_current
+
     def take(self, blocks: Sequence[bytes | memoryview]) -> None:
         """Hash the next bytes, cut in whatever way."""
         for block in blocks:

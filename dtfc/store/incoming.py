@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
 
 from dtfc.digest import Digest
 from dtfc.errors import WrongDigest, WrongLength
@@ -25,6 +26,12 @@ _WRITE_EVERY = 16 << 20
 #: Bytes from which they are written, and the hashes of chunks taken, beside the
 #: SHA-512 and not after it.
 _BESIDE_FROM = 128 << 10
+
+#: Places to go back to: all of the latest ...
+_LATEST_MARKS = 16
+
+#: ... and of those before, one for each so many bytes.
+_MARK_EVERY = 64 << 20
 
 # SHA-512 takes longer than both, so they cost no time where there is a second core.
 _beside = ThreadPoolExecutor(2, thread_name_prefix="chunks")
@@ -57,16 +64,61 @@ class Growth:
         self.sha512 = hashlib.sha512()
         self.sha256 = hashlib.sha256() if self._want_sha256 else None
         self._chunks = ChunkHashes()
+        self._marks: list[tuple[int, Any, ChunkHashes]] = []
 
-    def reserve(self, total: int) -> None:
+    @property
+    def chunks(self) -> ChunkHashes:
+        """The hashes of the chunks so far."""
+        return self._chunks
+
+    def mark(self) -> None:
+        """Remember this place, so that :meth:`rewind` need not go back to the start.
+
+        All of the latest are kept, and of those before one for each 64 MiB.
+        """
+        if self._marks and self._marks[-1][0] == self.length:
+            return
+        self._marks.append((self.length, self.sha512.copy(), self._chunks.mark()))
+        latest = len(self._marks) - _LATEST_MARKS - 1
+        if latest >= 0:
+            at = self._marks[latest][0]
+            before = self._marks[latest - 1][0] if latest else 0
+            if at // _MARK_EVERY == before // _MARK_EVERY:
+                del self._marks[latest]
+
+    def rewind(self, offset: int) -> None:
+        """Hash anew what lies behind ``offset``, or a little before it.
+
+        Raises:
+            ValueError: a SHA-256 of the whole is wanted, which cannot go back.
+        """
+        if offset >= self.length:
+            return
+        if self.sha256 is not None:
+            raise ValueError("the SHA-256 of the whole cannot be taken back")
+        while self._marks and self._marks[-1][0] > offset:
+            self._marks.pop()
+        if not self._marks:
+            self.length = 0
+            self.sha512 = hashlib.sha512()
+            self._chunks = ChunkHashes()
+            return
+        self.length, sha512, chunks = self._marks[-1]
+        self.sha512 = sha512.copy()
+        self._chunks.back_to(chunks, self.length // CHUNK)
+
+    def reserve(self, total: int, allocated: int = 0) -> None:
         """Make sure that the file can grow to ``total`` bytes.
+
+        Args:
+            total: how long it is to be.
+            allocated: bytes for which it has blocks already, wherever they lie.
 
         Raises:
             NoSpace: it cannot.
         """
-        missing = total - self.length
-        self._volume.require_room(missing)
-        if self._volume.allocate(self._source.fd, self.length, missing):
+        self._volume.require_room(max(0, total - max(self.length, allocated)))
+        if self._volume.allocate(self._source.fd, self.length, total - self.length):
             self._set_aside_to = total
         self._room_checked_at = self.length
 
@@ -92,6 +144,12 @@ class Growth:
     def take(self, blocks: Sequence[bytes]) -> None:
         """Hash what is in the file already."""
         self._add(blocks, sum(map(len, blocks)), write=False)
+
+    def take_chunk(self, content: bytes, sha256: bytes) -> None:
+        """Hash a chunk that is in the file already, and whose SHA-256 is known."""
+        self.sha512.update(content)
+        self._chunks.give(sha256)
+        self.length += len(content)
 
     def _add(self, blocks: Sequence[bytes], size: int, *, write: bool) -> None:
         if size < _BESIDE_FROM:

@@ -1,9 +1,14 @@
 """Blobs that are being loaded: their bytes so far, which outlive the process.
 
-A partial is a file named by the digest it is to have. What is in it is never
-trusted: it is hashed again by the process that goes on with it, and the whole
-goes through the same door as every other blob. The lock on the file makes one
-load a node.
+A partial is a file named by the digest it is to have, with holes where nothing
+has come yet. Of a blob of more than one chunk a second file
+(``dtfc.store.progress``) says what is there, for a later process and for the
+other ones. Neither is ever trusted: what is there is hashed again by the
+process that goes on with it, and the whole goes through the same door as every
+other blob. The lock on the file makes one load a node.
+
+The SHA-512 is taken from 0 on, as far as there are no holes; a chunk's SHA-256
+when it is whole. What lies behind a hole is read back when the hole is filled.
 """
 
 from __future__ import annotations
@@ -11,26 +16,30 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import stat
 from collections.abc import Sequence
 
 from dtfc.digest import Digest
 from dtfc.errors import Busy, NoSpace, StoreFailure, WrongDigest
+from dtfc.store.chunkmap import CHUNK, count_of
 from dtfc.store.door import Door, Whole
 from dtfc.store.facts import Stored
 from dtfc.store.incoming import Growth
-from dtfc.store.volume import Scratch, Volume
+from dtfc.store.progress import ABSENT, HERE, TRUSTED, Progress, spans_of
+from dtfc.store.spans import Spans
+from dtfc.store.volume import Scratch, Volume, write_all
 
-_READ = 1 << 20
+STATE = ".state"
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Partial:
     """The bytes of a blob so far.
 
-    Used from one thread at a time, but :attr:`fd` may be read by others, up to
-    :attr:`length`, until :meth:`close` or :meth:`discard`.
+    Used from one thread at a time, but :attr:`fd` may be read by others, where
+    :attr:`held` says so, until :meth:`close` or :meth:`discard`.
 
     Args:
         digest: what the whole must hash to.
@@ -42,11 +51,19 @@ class Partial:
 
     def __init__(self, digest: Digest, fd: int, path: str, door: Door, volume: Volume) -> None:
         self.digest = digest
+        self.held = Spans()
+        """Which bytes are there. To be changed by this object alone."""
+        self.total: int | None = None
+        """Of the blob, as a peer said it, if that is known."""
         self._source = Scratch(fd, path)
+        self._state_path = f"{path}{STATE}"
+        self._state: Progress | None = None
         self._door = door
         self._volume = volume
         self._growth = Growth(volume, self._source)
-        self._absorbed = False
+        self._known: dict[int, bytes] = {}
+        self._taken_over = False
+        self._told = 0
 
     @property
     def fd(self) -> int:
@@ -55,21 +72,100 @@ class Partial:
 
     @property
     def length(self) -> int:
-        """How many bytes are there and hashed."""
+        """How many bytes from 0 on are there and hashed."""
         return self._growth.length
 
+    @property
+    def behind(self) -> bool:
+        """Whether there are more bytes from 0 on than were hashed."""
+        return self._growth.length < self.held.front
+
+    # -- what an earlier process left -----------------------------------------------
+
+    def take_over(self) -> Spans:
+        """Find out what an earlier process left; nothing of it is hashed yet.
+
+        Raises:
+            StoreFailure: it cannot be read.
+        """
+        self._growth.restart()
+        self._known.clear()
+        self.held.clear()
+        self._told = 0
+        with self._volume.failing("read a partial blob"):
+            facts = os.fstat(self.fd)
+            self._drop_state()
+            if facts.st_size:
+                self._state = Progress.open(self._state_path, facts.st_ino)
+            if self._state is None:
+                self.held.add(0, facts.st_size)
+            else:
+                known = self._state.known
+                self.total = known.length
+                chunks = self._state.chunks()
+                for start, end in spans_of(known.ready, chunks, known.length):
+                    self.held.add(start, min(end, facts.st_size))
+                # What was compared then may have been lost since.
+                unsure = {i: HERE for i, each in enumerate(chunks) if each}
+                self._state.put(self.held.front, unsure)
+        self._taken_over = True
+        return self.held
+
     def absorb(self) -> int:
-        """Hash what an earlier process left; return how many bytes that is.
+        """Take over what an earlier process left, and hash it; return how many bytes that is.
 
         Raises:
             StoreFailure: they cannot be read.
         """
-        self._growth.restart()
-        with self._volume.failing("read a partial blob"):
-            while piece := os.pread(self.fd, _READ, self._growth.length):
-                self._growth.take([piece])
-        self._absorbed = True
+        self.take_over()
+        while self.behind:
+            self.catch_up()
         return self.length
+
+    def catch_up(self, most: int = 8) -> list[tuple[int, bytes]]:
+        """Hash what is there behind what was hashed, some chunks at a time.
+
+        Args:
+            most: chunks to read.
+
+        Returns:
+            The chunks whose SHA-256 was not known before, and what it is.
+
+        Raises:
+            StoreFailure: it cannot be read.
+        """
+        with self._volume.failing("read a partial blob"):
+            for _ in range(most):
+                at = self._growth.length
+                left = self.held.front - at
+                if left <= 0:
+                    break
+                content = os.pread(self.fd, min(left, CHUNK - at % CHUNK), at)
+                if not content:
+                    # The file is shorter than was believed.
+                    self.held.remove(at, self.held.front)
+                    break
+                if at % CHUNK == 0:
+                    self._growth.mark()
+                known = self._known.get(at // CHUNK)
+                if known is not None and at % CHUNK == 0 and len(content) == CHUNK:
+                    self._growth.take_chunk(content, known)
+                else:
+                    self._growth.take([content])
+        return self._newly_hashed()
+
+    def _newly_hashed(self) -> list[tuple[int, bytes]]:
+        """Return the chunks that were hashed from 0 on and that nobody was told of yet."""
+        chunks = self._growth.chunks
+        found = []
+        for index in range(self._told, len(chunks)):
+            if index not in self._known:
+                found.append((index, chunks.hash_of(index)))
+            self._known.pop(index, None)
+        self._told = max(self._told, len(chunks))
+        return found
+
+    # -- more -------------------------------------------------------------------------
 
     def reserve(self, total: int) -> None:
         """Make sure that the whole will fit.
@@ -81,32 +177,167 @@ class Partial:
             NoSpace: it will not.
             StoreFailure: as the operating system says.
         """
-        self._growth.reserve(total)
+        if not self._taken_over:
+            self.absorb()
+        with self._volume.failing("look at a partial blob"):
+            allocated = os.fstat(self.fd).st_blocks * 512
+        self._growth.reserve(total, allocated)
+        if total != self.total or (self._state is None and total > CHUNK):
+            self._keep_state(total)
+        self.total = total
+
+    def _keep_state(self, total: int) -> None:
+        with self._volume.failing("keep the state of a load"):
+            self._drop_state()
+            if total > CHUNK:
+                self._state = Progress.make(self._state_path, total, os.fstat(self.fd).st_ino)
+                self._state.put(self.held.front, dict.fromkeys(self._whole_chunks(total), HERE))
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._state_path)
+
+    def _whole_chunks(self, total: int) -> list[int]:
+        found: list[int] = []
+        for start, end in self.held:
+            last = count_of(total) if end >= total else end // CHUNK
+            found += range(-(-start // CHUNK), last)
+        return found
 
     def write(self, blocks: Sequence[bytes]) -> None:
-        """Append the next bytes.
+        """Append the next bytes, behind all those from 0 on.
 
         Raises:
             NoSpace, StoreFailure: as the operating system says; what was there
                 before stays, and the write may be repeated.
             ValueError: after a commit was tried; only a restart helps then.
         """
+        if not self._taken_over:
+            self.absorb()
+        self.put(self.held.front, blocks)
+
+    def put(self, at: int, blocks: Sequence[bytes]) -> list[tuple[int, bytes]]:
+        """Write bytes where they belong; what is there already stays as it is.
+
+        Args:
+            at: the offset of the first one.
+            blocks: the bytes.
+
+        Returns:
+            The chunks that are whole now, and their SHA-256.
+
+        Raises:
+            NoSpace, StoreFailure, ValueError: as :meth:`write`.
+        """
         if self._source.sealed:
             raise ValueError("this partial blob is sealed; nothing can be added to it")
-        if not self._absorbed:
+        if not self._taken_over:
             self.absorb()
+        end = at + sum(map(len, blocks))
+        before = self.held.front
+        gaps = list(self.held.gaps(at, end))
+        if gaps == [(at, end)] and at == self._growth.length == before:
+            self._append(blocks)
+        elif gaps:
+            self._write_at(at, blocks, gaps)
+        self.held.add(at, end)
+        found = self._newly_hashed() + self._whole_now(at, end)
+        self._note(found)
+        return found
+
+    def _append(self, blocks: Sequence[bytes]) -> None:
+        self._growth.mark()
         try:
             self._growth.append(blocks)
         except BaseException:
             self._cut_to_length()
             raise
 
+    def _write_at(self, at: int, blocks: Sequence[bytes], gaps: Sequence[tuple[int, int]]) -> None:
+        size = sum(end - start for start, end in gaps)
+        self._volume.require_room(size)
+        with self._volume.failing("write", size):
+            if len(gaps) == 1 and gaps[0] == (at, at + sum(map(len, blocks))):
+                write_all(self.fd, blocks, at)
+                return
+            content = memoryview(b"".join(blocks))
+            for start, end in gaps:
+                write_all(self.fd, [bytes(content[start - at : end - at])], start)
+
+    def _whole_now(self, at: int, end: int) -> list[tuple[int, bytes]]:
+        """Hash the chunks that these bytes made whole and that were not hashed from 0 on."""
+        found = []
+        total = self.total
+        for index in range(at // CHUNK, -(-end // CHUNK)):
+            start, stop = index * CHUNK, (index + 1) * CHUNK
+            if total is not None:
+                stop = min(stop, total)
+            if index < self._told or index in self._known or not self.held.has(start, stop):
+                continue
+            if stop % CHUNK and (total is None or stop != total):
+                continue
+            content = os.pread(self.fd, stop - start, start)
+            if len(content) == stop - start:
+                sha256 = hashlib.sha256(content).digest()
+                self._known[index] = sha256
+                found.append((index, sha256))
+        return found
+
+    def _note(self, found: Sequence[tuple[int, bytes]]) -> None:
+        if self._state is not None:
+            with self._volume.failing("keep the state of a load"):
+                self._state.put(self.held.front, dict.fromkeys((i for i, _ in found), HERE))
+
     def _cut_to_length(self) -> None:
         """Drop what was written but not hashed, or see to it that it is hashed again."""
+        if any(end > self._growth.length for _, end in self.held):
+            return  # others' bytes lie behind it; what is not held is not believed
         try:
             os.ftruncate(self.fd, self._growth.length)
         except OSError:
-            self._absorbed = False
+            self._taken_over = False
+
+    # -- what peers say of it -----------------------------------------------------------
+
+    def trust(self, chunks: Sequence[int]) -> None:
+        """Note that chunks are what the peers' maps say.
+
+        Raises:
+            StoreFailure: as the operating system says.
+        """
+        if self._state is not None:
+            with self._volume.failing("keep the state of a load"):
+                self._state.put(self.held.front, dict.fromkeys(chunks, TRUSTED))
+
+    def take_back(self, chunks: Sequence[int]) -> None:
+        """Forget chunks that are wrong.
+
+        Raises:
+            StoreFailure: as the operating system says, or it is stored by now:
+                its bytes are the blob's.
+        """
+        with self._volume.failing("empty a part of a partial blob"):
+            self._unseal()
+            for index in chunks:
+                self.held.remove(index * CHUNK, (index + 1) * CHUNK)
+                self._known.pop(index, None)
+            self._rewind(min(chunks) * CHUNK)
+            if self._state is not None:
+                self._state.take_back(self.held.front, dict.fromkeys(chunks, ABSENT))
+
+    def _rewind(self, offset: int) -> None:
+        known = self._growth.chunks
+        for index in range(offset // CHUNK + 1, len(known)):
+            if self.held.has(index * CHUNK, (index + 1) * CHUNK):
+                self._known[index] = known.hash_of(index)
+        self._growth.rewind(offset)
+        # What lies before it and is hashed again is known to whoever was told.
+        self._told = max(len(self._growth.chunks), min(self._told, offset // CHUNK))
+
+    def _unseal(self) -> None:
+        if os.fstat(self.fd).st_nlink != 1:
+            raise OSError(errno.EBUSY, "its bytes are a stored blob's")
+        os.fchmod(self.fd, 0o600)
+        self._source.sealed = False
 
     def restart(self) -> None:
         """Throw away what is there, because it is not the blob.
@@ -116,13 +347,19 @@ class Partial:
                 its bytes are the blob's.
         """
         with self._volume.failing("empty a partial blob"):
-            if os.fstat(self.fd).st_nlink != 1:
-                raise OSError(errno.EBUSY, "its bytes are a stored blob's")
-            os.fchmod(self.fd, 0o600)
-            os.ftruncate(self.fd, 0)
-        self._source.sealed = False
+            self._unseal()
+            if self._state is None:
+                os.ftruncate(self.fd, 0)
+            else:
+                # Somebody may be sending from the file: let him find out by himself.
+                self._state.take_back(0, dict.fromkeys(range(self._state.count), ABSENT))
         self._growth.restart()
-        self._absorbed = True
+        self._known.clear()
+        self._told = 0
+        self.held.clear()
+        self._taken_over = True
+
+    # -- its end ------------------------------------------------------------------------
 
     def commit(self, name: str | None) -> Stored:
         """Store the whole; when this returns it is durable.
@@ -131,19 +368,24 @@ class Partial:
             name: the file name the peer gave.
 
         Raises:
-            WrongDigest: it is not the blob; :meth:`restart` or
-                :meth:`discard` it.
+            WrongDigest: it is not the blob; :meth:`take_back`, :meth:`restart`
+                or :meth:`discard` it.
             Absent: the blob was deleted here meanwhile.
             Denied: an operator's marker forbids it.
             BadName: the name cannot be kept.
             NoSpace, StoreFailure: as the operating system says. If its bytes
                 could not be made durable, the partial is discarded.
         """
-        if not self._absorbed:
+        if not self._taken_over:
             self.absorb()
+        while self.behind:
+            self.catch_up()
         actual = Digest(self._growth.sha512.digest())
         if actual != self.digest:
             raise WrongDigest("SHA-512", self.digest.hex, actual.hex)
+        with self._volume.failing("read a partial blob"):
+            if os.fstat(self.fd).st_size > self.length:
+                os.ftruncate(self.fd, self.length)
         try:
             self._door.seal(self._source)
         except (NoSpace, StoreFailure):
@@ -160,15 +402,52 @@ class Partial:
             with contextlib.suppress(OSError):
                 os.unlink(self._source.path)
             self._source.path = None
+            self._remove_state()
+
+    def call(self, name: str) -> None:
+        """Let the other processes know the name that a peer gave.
+
+        Raises:
+            StoreFailure: as the operating system says.
+        """
+        if self._state is not None:
+            with self._volume.failing("keep the state of a load"):
+                self._state.call(name)
+
+    def wished(self) -> list[int]:
+        """Return the chunks that other processes wish for, each once.
+
+        Raises:
+            StoreFailure: as the operating system says.
+        """
+        if self._state is None:
+            return []
+        with self._volume.failing("read the state of a load"):
+            return self._state.wished()
 
     def close(self) -> None:
         """Keep the file for later and let others have it; harmless when repeated."""
+        self._drop_state()
         self._source.path = None
         self._source.drop()
 
     def discard(self) -> None:
         """Remove the file; harmless after a commit, and when repeated."""
+        if self._source.path is not None:
+            self._source.drop()
+            self._remove_state()
+        self._drop_state()
         self._source.drop()
+
+    def _drop_state(self) -> None:
+        state, self._state = self._state, None
+        if state is not None:
+            state.close()
+
+    def _remove_state(self) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self._state_path)
+        self._drop_state()
 
 
 class Partials:
@@ -251,8 +530,32 @@ class Partials:
         """
         return sum(self._drop_quietly(path, before) for path in self._paths())
 
+    def watch(self, digest: Digest) -> Watched | None:
+        """Look at what another process loads; None if there is nothing to be seen (yet).
+
+        Raises:
+            StoreFailure: as the operating system says.
+        """
+        path = f"{self._folder}/{digest.hex}"
+        with self._volume.failing("look at a partial blob"):
+            try:
+                fd = os.open(path, os.O_RDONLY | _FLAGS)
+            except FileNotFoundError:
+                return None
+            try:
+                state = Progress.open(f"{path}{STATE}", os.fstat(fd).st_ino)
+            except BaseException:
+                os.close(fd)
+                raise
+            if state is None:
+                os.close(fd)
+                return None
+            return Watched(fd, state, self._volume)
+
     def sweep(self) -> None:
         """Remove what is stored by now: its commit was cut off after it was linked.
+
+        And states without a partial.
 
         Raises:
             StoreFailure: they cannot be listed.
@@ -261,10 +564,19 @@ class Partials:
             with contextlib.suppress(OSError):
                 if os.stat(path, follow_symlinks=False).st_nlink > 1:
                     self._drop(path, None)
+        with self._volume.failing("list the partial blobs"):
+            names = set(os.listdir(self._folder))
+        for name in names:
+            digest, dot, _ = name.partition(".")
+            # A partial is there before its state is.
+            if dot and digest not in names and not os.path.exists(f"{self._folder}/{digest}"):
+                with contextlib.suppress(OSError):
+                    os.unlink(f"{self._folder}/{name}")
 
     def _paths(self) -> list[str]:
         with self._volume.failing("list the partial blobs"):
-            return [f"{self._folder}/{name}" for name in os.listdir(self._folder)]
+            names = os.listdir(self._folder)
+        return [f"{self._folder}/{name}" for name in names if "." not in name]
 
     def _drop_quietly(self, path: str, before: float) -> bool:
         try:
@@ -281,6 +593,83 @@ class Partials:
             if os.fstat(fd).st_nlink == 0:
                 return False
             os.unlink(path)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{path}{STATE}")
         finally:
             os.close(fd)
         return True
+
+
+class Watched:
+    """A partial that another process writes, for reading.
+
+    Used from one thread at a time.
+
+    Args:
+        fd: the partial; belongs to this object, as the state does.
+        state: what is known of it.
+        volume: the file system.
+    """
+
+    def __init__(self, fd: int, state: Progress, volume: Volume) -> None:
+        self.fd = fd
+        self.held = Spans()
+        """Which bytes were there at the last look."""
+        self.trusted = b""
+        """A byte for each chunk, as of the state."""
+        self._state = state
+        self._volume = volume
+        self._mark = 0
+        self._read()
+
+    @property
+    def length(self) -> int:
+        """Of the blob, in bytes, as a peer said it."""
+        return self._state.known.length
+
+    @property
+    def name(self) -> str | None:
+        """That a peer gave."""
+        return self._state.known.name
+
+    @property
+    def taken_back(self) -> int:
+        """How often bytes were taken back."""
+        return self._state.known.taken_back
+
+    def look(self) -> bool:
+        """Look again; False if this is of no use any more: another state is in its place.
+
+        Raises:
+            StoreFailure: as the operating system says.
+        """
+        with self._volume.failing("look at a partial blob"):
+            if self._state.look():
+                self._read()
+            return os.fstat(self._state.fd).st_nlink > 0
+
+    def _read(self) -> None:
+        self.trusted = self._state.chunks()
+        known = self._state.known
+        self.held = spans_of(known.ready, self.trusted, known.length)
+
+    def wish(self, start: int, end: int, mark: int) -> None:
+        """Ask whoever loads to bring these bytes first.
+
+        Args:
+            start: the first.
+            end: the one behind the last.
+            mark: a number that no wish before has had.
+
+        Raises:
+            StoreFailure: as the operating system says.
+        """
+        with self._volume.failing("wish for a part of a blob"):
+            self._state.wish(range(start // CHUNK, -(-end // CHUNK)), mark)
+
+    def close(self) -> None:
+        """Close it; harmless when repeated."""
+        self._state.close()
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)

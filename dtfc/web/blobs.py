@@ -41,7 +41,7 @@ from dtfc.web.fields import content_fields, validator_fields
 from dtfc.web.forms import boundary_of, store_files
 from dtfc.web.hotblobs import HotBlob, HotBlobs
 from dtfc.web.ingest import Ingest, commit
-from dtfc.web.loading import LoadSource
+from dtfc.web.loading import LoadSource, Trust
 from dtfc.web.smallputs import LONGEST
 from dtfc.web.source import BlobSource
 from dtfc.web.transmit import send
@@ -80,11 +80,13 @@ class Terms:
             cannot change, so by default a year (RFC 8246); a deletion here does
             not reach such caches.
         max_ranges: most ranges in one answer.
+        loading_ranges: what the end of a part waits for while its blob is loaded.
     """
 
     max_body: int | None = None
     max_age: int = 31536000
     max_ranges: int = 16
+    loading_ranges: Trust = Trust.MAP
 
 
 class Holding:
@@ -243,7 +245,9 @@ class Blobs:
     ) -> bool:
         """Answer with what comes; False if it was wrong, and nothing had left."""
         planned = self._planned(request, digest, source.length, None, load.name)
-        span = next((part for part in planned.parts if isinstance(part, Span)), None)
+        spans = [part for part in planned.parts if isinstance(part, Span)]
+        span = spans[0] if spans else None
+        source.answers(spans, self.terms.loading_ranges)
         try:
             # While the peers can turn out to lie there can be another answer.
             if span is not None:
@@ -254,6 +258,9 @@ class Blobs:
         except Retracted:
             return False
         if self._begin(request, digest, planned, source.length, None, load.name):
+            if source.provisional:
+                # What rests on the word of peers is for this client, not for caches.
+                request.put("Cache-Control", "no-store")
             await send(request, lane, source, planned.parts)
             request.finish()
         return True

@@ -1,21 +1,46 @@
 """A blob that is still being loaded as something to send: as it comes, but for its end.
 
-No digest vouches for the bytes of a load before its last one is there. So the
-last chunk is held back until the whole is right, and no answer made of wrong
-bytes completes: if a peer turns out to have lied, it is cut.
+No digest vouches for the bytes of a load before its last one is there. What
+vouches for them meanwhile is at most the chunk maps of the peers that are
+loaded from, and these are hearsay. So:
+
+* the last chunk that an answer has bytes of is held back until the whole is
+  right. No whole answer made of wrong bytes completes;
+* an answer of a part may complete earlier, if the operator says so
+  (:attr:`Trust.MAP`, the default): when all chunks that it has bytes of are what
+  the maps of the peers say;
+* what was sent and then turned out to be wrong cuts the answer.
+
+Bytes leave as they come at the beginning of an answer; from its second chunk on
+a chunk that is not whole yet is waited for where there is a map to compare it
+with, so that one that is wrong is fetched again before it leaves.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Protocol
 
 from dtfc.disk import Lane
 from dtfc.errors import Retracted, StoreFailure
+from dtfc.http.ranges import Span
 from dtfc.store.chunkmap import CHUNK
+from dtfc.store.spans import Spans
 
 #: Bytes that are waited for before anything is sent; more, if more are there.
 LEAST = 64 * 1024
+
+#: Bytes behind those that are waited for which are wanted first, too.
+AHEAD = 4 * CHUNK
+
+
+class Trust(Enum):
+    """What the end of a part waits for while its blob is loaded (``--loading-ranges``)."""
+
+    MAP = "map"
+    DIGEST = "digest"
 
 
 class Growing(Protocol):
@@ -26,22 +51,30 @@ class Growing(Protocol):
         """Of the blob in bytes, as a peer said it."""
 
     @property
-    def ready(self) -> int:
-        """The bytes ``[0, ready)`` can be read."""
-
-    @property
-    def restarts(self) -> int:
-        """How often what had come was thrown away, because it was wrong."""
+    def taken_back(self) -> Sequence[frozenset[int] | None]:
+        """What had come and was wrong, in the order in which that was found: chunks, or all."""
 
     @property
     def here(self) -> bool:
         """Whether the blob is in the store."""
 
-    async def wait_for(self, end: int) -> None:
-        """Wait until the bytes ``[0, end)`` can be read."""
+    def held_to(self, offset: int) -> int:
+        """Return up to where bytes can be read without a gap from ``offset`` on."""
 
-    async def finished(self) -> object:
-        """Wait until the blob is in the store."""
+    def trusted(self, start: int, end: int) -> bool:
+        """Tell whether all chunks that these bytes lie in are as the peers' maps say."""
+
+    def to_be_compared(self, offset: int) -> bool:
+        """Tell whether the peers' maps say what the chunk should be that a byte lies in."""
+
+    def want(self, start: int, end: int) -> None:
+        """Bring these bytes first."""
+
+    def want_map(self) -> None:
+        """Get a chunk map from a peer, if there is one."""
+
+    async def until(self, reached: Callable[[], bool]) -> None:
+        """Wait until something is so, or the blob is in the store."""
 
 
 class LoadSource:
@@ -59,18 +92,42 @@ class LoadSource:
     def __init__(self, load: Growing, fd: int, length: int) -> None:
         self.length = length
         self._load = load
-        self._restarts = load.restarts
-        self._held_back = (length - 1) // CHUNK * CHUNK
+        self._seen = len(load.taken_back)
+        self._spans: tuple[Span, ...] = (Span(0, length),)
+        self._last = (length - 1) // CHUNK
+        self._trust = Trust.DIGEST
+        self._sent = Spans()
         try:
             self._fd = os.dup(fd)
         except OSError as error:
             raise StoreFailure("open a blob that is being loaded", error) from error
 
+    def answers(self, spans: Sequence[Span], trust: Trust) -> None:
+        """Say what is to be sent, before anything of it is.
+
+        Args:
+            spans: stretches of the blob, in the order in which they are sent.
+            trust: what the end of a part waits for.
+        """
+        if not spans:
+            return
+        self._spans = tuple(spans)
+        self._last = (spans[-1].stop - 1) // CHUNK
+        if sum(span.length for span in spans) < self.length:
+            self._trust = trust
+            if trust is Trust.MAP:
+                self._load.want_map()
+
     stretch = CHUNK
+
+    @property
+    def provisional(self) -> bool:
+        """Whether the answer may complete on the peers' word."""
+        return self._trust is Trust.MAP and not self._load.here
 
     def step(self, offset: int, count: int) -> int:
         """Return how many of these bytes to send at once."""
-        there = self._open_to() - offset
+        there = self._open_to(offset) - offset
         return min(count, there if there > 0 else LEAST)
 
     def ready(self, offset: int, count: int) -> int:
@@ -80,7 +137,10 @@ class LoadSource:
             Retracted: what a peer had said, or sent, was wrong.
         """
         self._check()
-        return self._fd if offset + count <= self._open_to() else -1
+        if offset + count > self._open_to(offset):
+            return -1
+        self._sent.add(offset, offset + count)
+        return self._fd
 
     async def prepare(self, lane: Lane, offset: int, count: int) -> int:  # noqa: ARG002 -- of every source
         """Wait for these bytes, and return the file that has them.
@@ -90,11 +150,13 @@ class LoadSource:
             DtfcError: as the load says.
         """
         end = offset + count
-        if end > self._held_back:
-            await self._load.finished()
-        else:
-            await self._load.wait_for(end)
+        if self._load.held_to(offset) < end:
+            # Who reads on is spared a gap; who does not, gets no more than that.
+            stop = next((s.stop for s in self._spans if s.start <= offset < s.stop), end)
+            self._load.want(offset, max(end, min(stop, end + AHEAD)))
+        await self._load.until(lambda: self._spoiled() or self._open_to(offset) >= end)
         self._check()
+        self._sent.add(offset, end)
         return self._fd
 
     def close(self) -> None:
@@ -103,10 +165,38 @@ class LoadSource:
         if fd >= 0:
             os.close(fd)
 
-    def _open_to(self) -> int:
-        return self._load.ready if self._load.here else min(self._load.ready, self._held_back)
+    def _open_to(self, offset: int) -> int:
+        """Return up to where bytes of the chunk that ``offset`` lies in may leave."""
+        there = self._load.held_to(offset)
+        if self._load.here or there <= offset:
+            return there
+        chunk = offset // CHUNK
+        if chunk == self._last and not self._vouched():
+            return offset
+        end = min((chunk + 1) * CHUNK, self.length)
+        unsure = self._load.to_be_compared(offset) and not self._load.trusted(offset, end)
+        # At the beginning nothing is waited for but the bytes themselves.
+        return offset if unsure and chunk != self._spans[0].start // CHUNK else there
+
+    def _vouched(self) -> bool:
+        return self._trust is Trust.MAP and all(
+            self._load.trusted(span.start, span.stop) for span in self._spans
+        )
+
+    def _spoiled(self) -> bool:
+        # The length, too, is only what a peer said.
+        if self._load.length != self.length:
+            return True
+        for chunks in self._load.taken_back[self._seen :]:
+            if chunks is None or any(map(self._has_sent, chunks)):
+                return True
+        self._seen = len(self._load.taken_back)
+        return False
+
+    def _has_sent(self, chunk: int) -> bool:
+        whole = chunk * CHUNK, (chunk + 1) * CHUNK
+        return list(self._sent.gaps(*whole)) != [whole]
 
     def _check(self) -> None:
-        # The length, too, is only what a peer said.
-        if self._load.restarts != self._restarts or self._load.length != self.length:
+        if self._spoiled():
             raise Retracted

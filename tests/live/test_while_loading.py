@@ -13,12 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from dtfc.digest import Digest
+from dtfc.store.chunkmap import ChunkMap
 from tests.support.live import MIB, LiveNode
 
 Live = Callable[..., LiveNode]
 
 CONTENT = os.urandom(6 * MIB + 4321)
 DIGEST = hashlib.sha512(CONTENT).hexdigest()
+MAP = ChunkMap(
+    Digest.of(CONTENT),
+    len(CONTENT),
+    b"".join(hashlib.sha256(CONTENT[at : at + MIB]).digest() for at in range(0, len(CONTENT), MIB)),
+).content()
 
 
 class Peer:
@@ -27,27 +34,35 @@ class Peer:
     Args:
         content: what it claims to be the blob.
         holds_at: bytes after which it waits for :attr:`go_on`; None for none.
+        chunk_map: what it says when it is asked for that.
     """
 
-    def __init__(self, content: bytes, holds_at: int | None = None) -> None:
+    def __init__(self, content: bytes, holds_at: int | None = None, chunk_map: bytes = b"") -> None:
         peer = self
         self.sent = 0
         self.go_on = threading.Event()
 
         class Answer(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                start = 0
+                start, stop = 0, len(content)
+                if self.path.endswith("/chunks"):
+                    self.send_response(200 if chunk_map else 404)
+                    self.send_header("Content-Length", str(len(chunk_map)))
+                    self.end_headers()
+                    self.wfile.write(chunk_map)
+                    return
                 wanted = self.headers.get("Range")
                 if wanted is not None:
-                    start = int(wanted.removeprefix("bytes=").partition("-")[0])
+                    first, _, last = wanted.removeprefix("bytes=").partition("-")
+                    start, stop = int(first), int(last) + 1 if last else stop
                 self.send_response(206 if wanted else 200)
                 if wanted:
-                    span = f"bytes {start}-{len(content) - 1}/{len(content)}"
+                    span = f"bytes {start}-{stop - 1}/{len(content)}"
                     self.send_header("Content-Range", span)
-                self.send_header("Content-Length", str(len(content) - start))
+                self.send_header("Content-Length", str(stop - start))
                 self.end_headers()
-                for at in range(start, len(content), MIB // 2):
-                    piece = content[at : at + MIB // 2]
+                for at in range(start, stop, MIB // 2):
+                    piece = content[at : min(stop, at + MIB // 2)]
                     if at == holds_at and not peer.go_on.wait(30):
                         return
                     try:
@@ -114,7 +129,7 @@ def test_the_first_byte_does_not_wait_for_the_last(
 def test_a_range_of_what_has_come_does_not_wait_for_the_rest(
     live: Live, tmp_path: Path, peers: list[Peer]
 ) -> None:
-    peers.append(Peer(CONTENT, 3 * MIB))
+    peers.append(Peer(CONTENT, 3 * MIB, MAP))
     node = node_with(live, tmp_path, peers)
     with asking(node, Range="bytes=1000-1999") as response:
         assert response.status == 206

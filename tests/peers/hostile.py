@@ -46,6 +46,13 @@ class Exchange(Protocol):
                 name, value = line.split(":", 1)
                 key = name.lower()
                 self.fields[key] = ", ".join(filter(None, [self.fields.get(key), value.strip()]))
+            if self.path.endswith("/chunks"):
+                self.factory.maps_asked += 1
+                chunk_map = self.factory.chunk_map
+                length = f"Content-Length: {len(chunk_map or b'')}"
+                self.head(404 if chunk_map is None else 200, length)
+                self.transport.write(chunk_map or b"")
+                continue
             self.factory.requests.append(f"{self.method} {self.path}")
             self.factory.ranges.append(self.fields.get("range"))
             self.factory.seen.append(self.fields)
@@ -60,8 +67,13 @@ class Exchange(Protocol):
     @property
     def start(self) -> int:
         """The first byte asked for."""
-        match = re.fullmatch(r"bytes=(\d+)-", self.fields.get("range", ""))
+        match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.fields.get("range", ""))
         return int(match[1]) if match else 0
+
+    def stop(self, length: int) -> int:
+        """The byte behind the last one asked for."""
+        match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.fields.get("range", ""))
+        return min(length, int(match[2]) + 1) if match else length
 
     def head(self, status: int, *lines: str) -> None:
         text = "".join(f"{line}\r\n" for line in (f"HTTP/1.1 {status} Whatever", *lines, ""))
@@ -93,6 +105,8 @@ class HostilePeer(Factory):
     """A server that behaves as it is told."""
 
     behaviour: Behaviour
+    chunk_map: bytes | None = None
+    maps_asked: int = 0
     requests: list[str] = field(default_factory=list)
     ranges: list[str | None] = field(default_factory=list)
     seen: list[dict[str, str]] = field(default_factory=list)
@@ -139,14 +153,15 @@ def answer(exchange: Exchange, data: bytes, *extra: str) -> bytes:
         exchange.head(416, f"Content-Range: bytes */{len(data)}", "Content-Length: 0")
         return b""
     else:
-        rest = len(data) - exchange.start
+        stop = exchange.stop(len(data))
         exchange.head(
             206,
-            f"Content-Length: {rest}",
-            f"Content-Range: bytes {exchange.start}-{len(data) - 1}/{len(data)}",
+            f"Content-Length: {stop - exchange.start}",
+            f"Content-Range: bytes {exchange.start}-{stop - 1}/{len(data)}",
             *extra,
         )
-    return b"" if exchange.method == "HEAD" else data[exchange.start :]
+    stop = exchange.stop(len(data))
+    return b"" if exchange.method == "HEAD" else data[exchange.start : stop]
 
 
 def honest(data: bytes, *extra: str) -> Behaviour:

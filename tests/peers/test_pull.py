@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dtfc.peers.pull import FRUITFUL, Pull
 from dtfc.peers.steps import (
+    Accuse,
     Action,
     Answered,
     Ask,
@@ -21,6 +22,7 @@ from dtfc.peers.steps import (
     Failed,
     Finish,
     Got,
+    Lacks,
     NobodyHasIt,
     Note,
     NotReached,
@@ -72,6 +74,11 @@ def run(pull: Pull, *events: Event) -> list[Action]:
     return actions
 
 
+def quiet(actions: list[Action]) -> list[Action]:
+    """Without what only tells of peers, or only measures time."""
+    return [each for each in actions if not isinstance(each, Wait | Lacks | Accuse)]
+
+
 def finished(actions: list[Action]) -> Outcome:
     last = actions[-1]
     assert isinstance(last, Finish)
@@ -79,7 +86,7 @@ def finished(actions: list[Action]) -> Outcome:
 
 
 def test_the_first_peer_is_asked_for_everything() -> None:
-    assert run(Pull([A, B])) == [Ask(1, A, 0)]
+    assert run(Pull([A, B])) == [Ask(1, A, 0), Wait(0.5)]
 
 
 def test_without_peers_nobody_has_it() -> None:
@@ -105,11 +112,11 @@ def test_an_empty_blob() -> None:
 def test_a_wrong_empty_body_has_an_author() -> None:
     pull = Pull([A, B])
     actions = run(pull, whole(1, 0), Ended(1), Verified(right=False))
-    assert actions == [Note(A, "sent bytes with another digest"), Ask(2, B, 0)]
+    assert quiet(actions) == [Note(A, "sent bytes with another digest"), Ask(2, B, 0)]
 
 
 def test_a_404_goes_on_to_the_next() -> None:
-    assert run(Pull([A, B]), absent(1)) == [Drop(1), Ask(2, B, 0)]
+    assert run(Pull([A, B]), absent(1)) == [Drop(1), Lacks(A), Ask(2, B, 0)]
 
 
 def test_nobody_has_it_only_if_everybody_said_so() -> None:
@@ -148,7 +155,7 @@ def test_a_round_with_progress_is_followed_by_another_after_a_pause() -> None:
     pull = Pull([A, B])
     events: list[Event] = [whole(1, 100), Got(1, 40), Ended(1, "cut"), Failed(2, "refused")]
     assert run(pull, *events, Failed(3, "refused")) == [Note(A, "refused"), Wait(1.0)]
-    assert pull.on(Waited()) == [Ask(4, A, 40)]
+    assert quiet(pull.on(Waited())) == [Ask(4, A, 40)]
 
 
 def test_a_round_without_progress_ends_the_load() -> None:
@@ -185,32 +192,30 @@ def test_a_dispute_is_settled_by_asking_one_at_a_time() -> None:
         Waited(),
         Failed(4, "refused"),
     )
-    assert actions == [Note(A, "refused"), Ask(5, B, 40)]
-    actions = pull.on(piece(5, 40, 99))
-    assert actions[:2] == [Drop(5), Note(B, "it says 99 bytes, the blob has 100")]
-    assert actions[2:] == [Restart(), Ask(6, B, 0)]
-    assert pull.on(whole(6, 99)) == [Take(6, 0, 99)]
+    assert quiet(actions) == [Note(A, "refused"), Restart(), Ask(5, B, 0)]
+    assert pull.on(whole(5, 99)) == [Take(5, 0, 99)]
 
 
 def test_the_whole_for_a_range_is_put_off_while_others_are_left() -> None:
     pull = Pull([A, B, C])
     actions = run(pull, whole(1, 100), Got(1, 40), Ended(1, "cut"), whole(2, 100))
     assert actions == [Drop(2), Ask(3, C, 40)]
-    assert pull.on(piece(3, 40, 100)) == [Take(3, 0, 60)]
+    assert pull.on(piece(3, 40, 100)) == [Take(3, 0, 60, 40)]
 
 
 def test_the_whole_for_a_range_is_taken_from_the_last_one_left() -> None:
     pull = Pull([A, B])
     run(pull, whole(1, 100), Got(1, 40), Ended(1, "cut"))
     assert pull.on(whole(2, 100)) == [Drop(2), Ask(3, A, 40)]
-    assert pull.on(absent(3)) == [Drop(3), Ask(4, B, 40)]
-    assert pull.on(whole(4, 100)) == [Take(4, 40, 60)]
+    assert quiet(pull.on(absent(3))) == [Drop(3), Ask(4, B, 40)]
+    assert pull.on(whole(4, 100)) == [Take(4, 40, 60, 40)]
 
 
 def test_wrong_bytes_of_one_peer_exclude_it() -> None:
     pull = Pull([A, B])
     actions = run(pull, whole(1, 100), Got(1, 100), Ended(1), Verified(right=False))
-    assert actions == [Note(A, "sent bytes with another digest"), Restart(), Ask(2, B, 0)]
+    assert quiet(actions) == [Note(A, "sent bytes with another digest"), Restart(), Ask(2, B, 0)]
+    assert Accuse(A, "sent bytes with another digest") in actions
     assert pull.ready == 0
     assert finished(pull.on(absent(2))) == NotReached({A: "sent bytes with another digest"}, 10)
 
@@ -239,19 +244,19 @@ def test_wrong_bytes_of_several_are_asked_for_one_peer_at_a_time() -> None:
 
 
 def test_what_is_left_over_is_verified_before_anybody_is_asked() -> None:
-    assert run(Pull([A], ready=70)) == [Verify()]
-    assert run(Pull([A], ready=70), Verified(right=True)) == [Finish(Complete())]
-    assert run(Pull([A], ready=70), Verified(right=False)) == [Ask(1, A, 70)]
+    assert run(Pull([A], held=70)) == [Verify()]
+    assert run(Pull([A], held=70), Verified(right=True)) == [Finish(Complete())]
+    assert run(Pull([A], held=70), Verified(right=False)) == [Ask(1, A, 70)]
 
 
 def test_a_wrong_left_over_part_blames_nobody() -> None:
-    pull = Pull([A], ready=70)
+    pull = Pull([A], held=70)
     run(pull, Verified(right=False), piece(1, 70, 100), Got(1, 30), Ended(1))
     assert pull.on(Verified(right=False)) == [Restart(), Ask(2, A, 0)]
 
 
 def test_a_left_over_part_that_is_too_long_is_given_up_when_a_peer_says_so() -> None:
-    pull = Pull([A], ready=70)
+    pull = Pull([A], held=70)
     run(pull, Verified(right=False))
     actions = pull.on(Answered(1, 416, fields(content_range="bytes */50")))
     assert actions[0] == Drop(1)
@@ -259,14 +264,14 @@ def test_a_left_over_part_that_is_too_long_is_given_up_when_a_peer_says_so() -> 
 
 
 def test_a_left_over_part_stays_if_nobody_has_the_blob() -> None:
-    actions = run(Pull([A], ready=70), Verified(right=False), absent(1))
-    assert actions == [Drop(1), Finish(NobodyHasIt())]
+    actions = run(Pull([A], held=70), Verified(right=False), absent(1))
+    assert quiet(actions) == [Drop(1), Finish(NobodyHasIt())]
 
 
 def test_a_busy_peer_is_asked_once_more_if_that_is_soon() -> None:
     pull = Pull([A, B])
-    assert run(pull, busy(1, 3), absent(2)) == [Drop(2), Wait(3.0)]
-    assert pull.on(Waited()) == [Ask(3, A, 0)]
+    assert run(pull, busy(1, 3), absent(2)) == [Drop(2), Lacks(B), Wait(3.0)]
+    assert quiet(pull.on(Waited())) == [Ask(3, A, 0)]
     assert finished(pull.on(busy(3, 3))) == NotReached({A: "it answered 503"}, 3)
 
 
@@ -342,10 +347,7 @@ class World:
             Answered(number, 206, fields(content_range="bytes 7-3/1")),
             Failed(number, "refused"),
         ]
-        event = self.data.draw(st.sampled_from(events))
-        if event is events[2]:
-            self.said_absent.add(ask.peer)
-        return event
+        return self.data.draw(st.sampled_from(events))
 
     def deliver(self, take: Take) -> list[Event]:
         assert take.count >= 0
@@ -365,6 +367,8 @@ class World:
                 return [self.answer(action)]
             case Take():
                 return self.deliver(action)
+            case Lacks():
+                self.said_absent.add(action.peer)
             case Restart():
                 self.held = 0
                 self.bound = None

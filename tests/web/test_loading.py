@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,31 +24,49 @@ class ALoad:
     def __init__(self) -> None:
         self.length: int | None = LENGTH
         self.ready = 0
-        self.restarts = 0
+        self.taken_back: list[frozenset[int] | None] = []
         self.here = False
+        self.right: set[int] = set()
+        self.compared = False
+        self.wanted: list[tuple[int, int]] = []
+        self.map_wanted = False
         self.error: Exception | None = None
-        self.waiting: list[tuple[int, Deferred[None]]] = []
+        self.waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
 
-    async def wait_for(self, end: int) -> None:
+    def held_to(self, offset: int) -> int:
+        return max(offset, self.ready)
+
+    def trusted(self, start: int, end: int) -> bool:
+        return self.right.issuperset(range(start // CHUNK, -(-end // CHUNK)))
+
+    def to_be_compared(self, _offset: int) -> bool:
+        return self.compared
+
+    def want(self, start: int, end: int) -> None:
+        self.wanted.append((start, end))
+
+    def want_map(self) -> None:
+        self.map_wanted = True
+
+    async def until(self, reached: Callable[[], bool]) -> None:
         if self.error is not None:
             raise self.error
-        if self.ready < end:
+        if not reached() and not self.here:
             waiter: Deferred[None] = Deferred()
-            self.waiting.append((end, waiter))
+            self.waiting.append((reached, waiter))
             await waiter
-
-    async def finished(self) -> None:
-        if not self.here:
-            await self.wait_for(LENGTH + 1)
 
     def come(self, ready: int, *, here: bool = False) -> None:
         self.ready, self.here = ready, here
+        self.tell()
+
+    def tell(self) -> None:
         waiting, self.waiting = self.waiting, []
-        for end, waiter in waiting:
-            if here or end <= ready:
+        for reached, waiter in waiting:
+            if self.here or reached():
                 waiter.callback(None)
             else:
-                self.waiting.append((end, waiter))
+                self.waiting.append((reached, waiter))
 
 
 @pytest.fixture
@@ -118,7 +136,7 @@ async def test_the_end_is_waited_for(load: ALoad, source: LoadSource) -> None:
 @pytest_twisted.ensureDeferred
 async def test_what_a_liar_sent_is_not_gone_on_with(load: ALoad, source: LoadSource) -> None:
     load.come(CHUNK)
-    load.restarts = 1
+    load.taken_back.append(None)
     load.come(0)
     with pytest.raises(Retracted):
         source.ready(0, 1)
