@@ -5,6 +5,7 @@
 #   make lint    ruff, mypy, import contracts
 #   make prove   the long proofs, with figures (docs/proof.md)
 #   make bench   dtfc beside nginx, openssl and others (ARGS="--quick --rows 1,4")
+#   make simulate a flash crowd of NODES nodes: the scaling table (NODES=10,100,1000)
 #   make cluster whole nodes in a test tube, from a fresh seed on (ARGS="--seeds 1000 --jobs 2")
 #   make profile where a node's time goes        (ARGS=4: under the load of row 4)
 #   make docs    what is generated: the settings' reference and the sample configuration
@@ -12,10 +13,11 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+NODES ?= 10,100,1000
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint prove bench cluster profile docs clean
+.PHONY: run test lint prove bench simulate cluster profile docs clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/for-run
@@ -43,6 +45,9 @@ prove: $(VENV)/for-test
 
 bench: $(VENV)/for-test
 	$(BIN)/python -m bench $(ARGS)
+
+simulate: $(VENV)/for-test
+	$(BIN)/python -m simulate crowd --nodes $(NODES) $(ARGS)
 
 cluster: $(VENV)/for-test
 	$(BIN)/python -m simulate cluster --seed $$(date +%s) --seeds 100 $(ARGS)

@@ -46,10 +46,16 @@ def main(arguments: list[str]) -> int:
     cluster.add_argument("--without-liars", action="store_true", help="all peers are honest")
     absent = kinds.add_parser("absent", help="what a GET costs of a blob that nobody has")
     on_purpose = kinds.add_parser("broken", help="what is broken on purpose must be noticed")
-    for each in (absent, on_purpose):
+    crowd = kinds.add_parser("crowd", help="N nodes want one file at once: the scaling table")
+    crowd.add_argument("--nodes", default="10,100,1000", help="how many: 10,100,1000")
+    crowd.add_argument("--digests", type=int, default=2, help="digests, each with its own tree")
+    crowd.add_argument("--seed", type=int, default=1, help="of the first digest")
+    for each in (absent, on_purpose, crowd):
         each.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args(arguments)
     _let_sets_have_an_order()
+    if options.kind == "crowd":
+        return _crowd(options)
     hermetic.use_small_chunks()
     return {"cluster": _cluster, "absent": _absent, "broken": _broken}[options.kind](options)
 
@@ -103,6 +109,27 @@ def _cluster(options: argparse.Namespace) -> int:
         figures = {"seeds": done, "broken": broken, "events": events, "seconds": took}
         print(json.dumps({**figures, "history": history, "counts": counts}))
     return 1 if broken else 0
+
+
+def _crowd(options: argparse.Namespace) -> int:
+    from simulate.crowd import MOST_COPIES, Terms, table  # noqa: PLC0415 -- with chunks of a MiB
+
+    begun = time.perf_counter()
+    sizes = [int(size) for size in options.nodes.split(",")]
+    terms = Terms(sizes[0])
+    print(
+        f"{terms.chunks} chunks of a MiB over links of {terms.rate * 8 / 1e9:g} Gbit/s each way, "
+        f"{1000 * terms.latency:g} ms; times in files over one link ({terms.file_seconds:.3f} s), "
+        f"the worst of {options.digests} digests (from seed {options.seed} on)"
+    )
+    lines, kept = table(sizes, range(options.seed, options.seed + options.digests))
+    print("\n".join(lines))
+    verdict = "kept" if kept else "NOT KEPT"
+    print(f"at most {MOST_COPIES} copies from the source, and no longer than allowed: {verdict}")
+    print(f"{time.perf_counter() - begun:.1f} s")
+    if options.json:
+        print(json.dumps({"kept": kept, "table": lines}))
+    return 0 if kept else 1
 
 
 def _absent(options: argparse.Namespace) -> int:
