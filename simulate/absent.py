@@ -12,6 +12,9 @@ from simulate.network import Network
 from simulate.wire import PORT
 from simulate.world import World
 
+#: What nobody has.
+NOTHING = b"never there"
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -42,25 +45,19 @@ def cost_of(folder: str, lists: list[list[int]], asked: int = 0) -> Cost:
     for others in lists:
         cluster.start(cluster.add([address_of(other) for other in others]))
     client = Machine(world, network, "127.0.9.1")
-    head = request_head("GET", f"/{digest_of(b'never there')}", address_of(asked), {})
+    head = request_head("GET", f"/{digest_of(NOTHING)}", address_of(asked), {})
     asking = Asking(head, b"", lambda: None)
     client.connectTCP(address_of(asked), PORT, Asker(asking))
     answer: Answer = asking.answer
     world.pass_until(lambda: answer.over, 60)
     world.pass_time(60)
-    requests = 0
-    for place in cluster.places:
-        if place.running is not None:
-            requests += sum(place.running.node.site.tally.requests.values())
-    by_others = sum(
-        count
-        for (source, _), count in network.requests.items()
-        if source not in (address_of(asked), client.address)
-    )
+    # Nodes also ask each other what else they remember: of this blob alone.
+    asked_for = [line for line in cluster.log if digest_of(NOTHING) in line]
+    by_nodes = [line for line in asked_for if not line.startswith(client.address)]
+    by_others = [line for line in by_nodes if not line.startswith(f"{address_of(asked)} ")]
     for place in cluster.places:
         cluster.stop(place, 60)
-    # The client's own is none between nodes.
-    return Cost(answer.status if answer.complete else 0, requests - 1, by_others)
+    return Cost(answer.status if answer.complete else 0, len(by_nodes), len(by_others))
 
 
 def ring(nodes: int) -> list[list[int]]:

@@ -93,6 +93,8 @@ class Cluster:
         self.network = network
         self.folder = folder
         self.places: list[Place] = []
+        self.log: list[str] = []
+        """The access logs of all nodes, line by line."""
         self.graves: list[Any] = []
         """What is left of dead processes: nothing of it may be finalized, or it would
         close descriptors that are others' by now."""
@@ -134,7 +136,7 @@ class Cluster:
         node = Node(
             self.settings_of(place),
             machine,
-            lambda _lines: None,
+            self.log.extend,
             disk=disk,
             ticks=machine.ticks,
             owns_process=False,

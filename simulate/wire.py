@@ -125,6 +125,7 @@ class End:
         self.disconnecting = False
         self.producer: Any = None
         self._streaming = False
+        self._paused = False
         self._out = bytearray()
         self._under_way = 0
         self._free_at = 0.0
@@ -155,6 +156,7 @@ class End:
             return
         self._out += data
         if self._streaming and len(self._out) > BUFFER and self.producer is not None:
+            self._paused = True
             self.producer.pauseProducing()
         self._send()
 
@@ -207,14 +209,18 @@ class End:
         self.network.carry(self.host, self.peer, arrive)
 
     def _drained(self) -> None:
-        if self.producer is not None and not self.disconnected:
+        if self.disconnected:
+            return
+        if self.producer is not None and (self._paused or not self._streaming):
+            self._paused = False
             self.producer.resumeProducing()
-            if self.producer is not None or self._out:
-                return
-        if (self.disconnecting or self._closing_half) and self.producer is None:
+        elif self.disconnecting or self._closing_half:
+            # As Twisted does: whoever wants to go on writing had to be paused.
             self._send_end()
 
     def _send_end(self) -> None:
+        if self._end_sent and not self.disconnecting:
+            return
         if not self._end_sent:
             self._end_sent = True
             self._carry_behind(partial(self._theirs().arrived, _END))
@@ -307,14 +313,15 @@ class End:
         if self.disconnected or self.disconnecting:
             return
         self.disconnecting = True
-        if not self._out and self.producer is None:
-            self._send_end()
+        self._reading = False
+        if not self._out:
+            self._drained()
 
     def loseWriteConnection(self) -> None:
         """Close the sending side when everything has been sent."""
         self._closing_half = True
-        if not self._out and self.producer is None and not self.disconnected:
-            self._send_end()
+        if not self._out:
+            self._drained()
 
     def abortConnection(self) -> None:
         """Cut."""
@@ -357,8 +364,8 @@ class End:
     def unregisterProducer(self) -> None:
         """Ask nobody any more."""
         self.producer = None
-        if not self._out and (self.disconnecting or self._closing_half) and not self.disconnected:
-            self._send_end()
+        if not self._out and (self.disconnecting or self._closing_half):
+            self._drained()
 
     def getPeer(self) -> IPv4Address:
         """Return the address there."""
