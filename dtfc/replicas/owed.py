@@ -102,6 +102,8 @@ class Replicas:
         self._adopt_at = float("-inf")
         self._generation = roster.generation
         self._feeding = self._hungry = False
+        self._more = True
+        """Whether the queue may hold something that is due and that nobody works on."""
         self._stopping = False
         self._probes: set[Deferred[None]] = set()
         self._ticks = LoopingCall(self._tick)
@@ -209,6 +211,8 @@ class Replicas:
         elif len(self._fresh) < FRESH:
             self._fresh[digest] = None
             self._feed()
+        else:
+            self._more = True
 
     async def _count(self, digest: Digest) -> int:
         work = self._works.get(digest)
@@ -273,9 +277,12 @@ class Replicas:
     async def _take_up(self) -> None:
         while self._fresh and self._room() > 0:
             self._begin(next(iter(self._fresh)))
-        if self._room() > 0 and self.length.entries > len(self._works):
+        if self._more and self._room() > 0:
             limit = self._room() + len(self._works)
-            self._begin_some(await self._disk.run(self._outbox.due, self._clock.seconds(), limit))
+            due = await self._disk.run(self._outbox.due, self._clock.seconds(), limit)
+            # What is due later, the next tick finds.
+            self._more = len(due) == limit
+            self._begin_some(due)
         for url in list(self._awaited):
             room = min(self._room(), self._copying.room_of(url))
             if room > 0:
@@ -347,6 +354,7 @@ class Replicas:
             self._awaited.update(await self._disk.run(self._outbox.awaited))
             for digest in self._quorum.own():
                 self._begin(digest)
+            self._more = True
             self._feed()
 
     async def _probe(self, url: str) -> None:
