@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import re
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -299,3 +301,124 @@ def test_what_rots_under_the_sender_is_healed_or_not_sent(live: Live, tmp_path: 
         assert put(cluster.node, content)[0] in (200, 201)
         until(lambda content=content: len(cluster.holders(content)) == 2, "copies")  # type: ignore[misc]
     print("\nrot under the sender: 1 blob healed and sent, 2 not sent, 0 wrong bytes taken")
+
+
+class Writers:
+    """Clients that store files of all sizes on any of some nodes, until time is up."""
+
+    def __init__(self, nodes: list[LiveNode], seed: int, seconds: float) -> None:
+        self.stored: set[str] = set()
+        self.said: dict[int, int] = {}
+        self.end = time.monotonic() + seconds
+        self._nodes = nodes
+        self._threads = [
+            threading.Thread(target=self._write, args=(random.Random(seed + number),))
+            for number in range(4)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _write(self, source: random.Random) -> None:
+        while time.monotonic() < self.end:
+            content = source.randbytes(source.choice([10, 4000, 60_000, 70_000, 2 * MIB]))
+            try:
+                status, fields, _ = source.choice(self._nodes).request("PUT", "/a.bin", content)
+            except (OSError, http.client.HTTPException):
+                status = 0
+                time.sleep(0.05)
+            self.said[status] = self.said.get(status, 0) + 1
+            if status in (200, 201):
+                self.stored.add(fields["location"][1:])
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join()
+
+
+def kill_at_random(nodes: list[LiveNode], chaos: random.Random, end: float) -> int:
+    """Kill one after the other, and start it again after a while; return how often."""
+    kills = 0
+    while time.monotonic() < end:
+        victim = chaos.choice(nodes)
+        victim.end(signal.SIGKILL)
+        kills += 1
+        time.sleep(chaos.choice([0.1, 1.0, 5.0]))
+        victim.start()
+        time.sleep(chaos.uniform(0.2, 2))
+    return kills
+
+
+def copies_of(digest: str, nodes: list[LiveNode]) -> int:
+    """How many nodes give out a blob, each of them right."""
+    right = 0
+    for node in nodes:
+        status, _, body = node.request("GET", f"/{digest}/nopeerload")
+        if status == 200:
+            assert sha512(body) == digest
+            right += 1
+    return right
+
+
+@pytest.mark.prove
+def test_nodes_that_die_all_the_time_lose_no_copy(live: Live, tmp_path: Path) -> None:
+    """Five nodes, all of them written to, each killed now and then."""
+    seed = int(os.environ.get("DTFC_SEED") or random.randrange(1 << 32))
+    seconds = float(os.environ.get("DTFC_PROVE_SECONDS") or 60)
+    peers = tmp_path / "peers"
+    flags = ["--peerlist", str(peers), "--replicas", "3", "--write-quorum", "2"]
+    flags += ["--quorum-timeout", "4s", "--replica-patience", "3s", "--replica-retry", "3s"]
+    nodes = [live(*flags, begin=False) for _ in range(5)]
+    peers.write_text("".join(f"{node.url}/\n" for node in nodes))
+    for node in nodes:
+        node.flags += ["--me", node.url]
+        node.start()
+    writers = Writers(nodes, seed, seconds)
+    kills = kill_at_random(nodes, random.Random(seed), writers.end)
+    writers.join()
+    ended = time.monotonic()
+    # A node that has just started says so a second later.
+    until(
+        lambda: (
+            sum(metric(node, "dtfc_replica_queue") for node in nodes) == 0
+            and time.monotonic() - ended > 3
+        ),
+        "all copies",
+    )
+    counted = Counter(copies_of(digest, nodes) for digest in writers.stored)
+    print(f"\nDTFC_SEED={seed}: {seconds:.0f} s, {kills} kills;", end=" ")
+    print(f"answers {dict(sorted(writers.said.items()))} (0: cut off);")
+    print(f"blobs by how many of 5 nodes have them: {dict(sorted(counted.items()))}")
+    assert min(counted) >= 3
+
+
+@pytest.mark.prove
+def test_how_fast_small_files_are_copied(live: Live, tmp_path: Path) -> None:
+    count, size = 3000, 4096
+    for flags in ([], ["--replicas", "2"], ["--replicas", "2", "--write-quorum", "2"]):
+        cluster = Cluster(live, tmp_path, 1, *flags)
+        for node in (cluster.node, *cluster.peers):
+            node.flags += ["--fan-out", "2"]
+        cluster.start()
+        bodies = [random.Random(seed).randbytes(size) for seed in range(count)]
+
+        def store(some: list[bytes], node: LiveNode = cluster.node) -> None:
+            connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=60)
+            for body in some:
+                connection.request("PUT", "/a.bin", body=body)
+                assert connection.getresponse().read()
+            connection.close()
+
+        began = time.monotonic()
+        threads = [threading.Thread(target=store, args=(bodies[at::16],)) for at in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        stored = time.monotonic() - began
+        if flags:
+            until(lambda: cluster.queue() == 0, "the copies")  # noqa: B023 - waited for here
+        copied = time.monotonic() - began
+        print(f"\n{' '.join(flags) or 'no copies'}: {count / stored:.0f} PUTs/s;", end=" ")
+        print(f"with their copies {count / copied:.0f}/s")
+        for node in (cluster.node, *cluster.peers):
+            node.end()
