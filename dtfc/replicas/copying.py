@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, FirstError
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from dtfc.digest import Digest
@@ -29,6 +30,11 @@ from dtfc.store.outbox import Done, Drop, Step, Wait
 
 #: Seconds between two lines in the log on what lacks copies.
 SAY_EVERY = 10.0
+
+#: Seconds after which a peer is asked once more that says that a blob was deleted.
+HEARING = 1.0
+
+_BURIED = str(Refused(410))
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,21 +257,30 @@ class Copying:
             DtfcError: the blob cannot be read here.
         """
         self._backlog[url] = self._backlog.get(url, 0) + 1
-        slots = self._slots_of.setdefault(url, Slots(self.terms.at_once_to_one))
         try:
-            await slots.take()
-            try:
-                await self._slots.take()
-                try:
-                    # It may have gone down while others were before this one.
-                    if not self.reach.is_down(url):
-                        await self._send(work, url)
-                finally:
-                    self._slots.give_back()
-            finally:
-                slots.give_back()
+            await self._in_turn(work, url)
+            if work.refused.get(url) == _BURIED:
+                # A client has stored again what was deleted everywhere, and
+                # the peer is about to hear of it.
+                await deferLater(self._clock, HEARING)
+                del work.refused[url]
+                await self._in_turn(work, url)
         finally:
             self._backlog[url] -= 1
+
+    async def _in_turn(self, work: Work, url: str) -> None:
+        slots = self._slots_of.setdefault(url, Slots(self.terms.at_once_to_one))
+        await slots.take()
+        try:
+            await self._slots.take()
+            try:
+                # It may have gone down while others were before this one.
+                if not self.reach.is_down(url):
+                    await self._send(work, url)
+            finally:
+                self._slots.give_back()
+        finally:
+            slots.give_back()
 
     async def _send(self, work: Work, url: str) -> None:
         try:

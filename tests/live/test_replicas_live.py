@@ -255,13 +255,29 @@ def test_a_copy_does_not_bring_back_what_was_deleted_there(live: Live, tmp_path:
         assert peer.request("DELETE", f"/{sha512(content)}")[0] == 200
         assert put(cluster.node, content)[0] == 201
     until(lambda: metric(cluster.node, "dtfc_replica_stuck") == 2, "both to be refused")
-    assert metric(cluster.node, 'dtfc_replica_failed_total{reason="refused"}') == 2
+    # Each was asked twice.
+    assert metric(cluster.node, 'dtfc_replica_failed_total{reason="refused"}') == 4
     assert cluster.holders(small) == cluster.holders(large) == []
     assert "refused with 410" in cluster.node.log()
     # The large one was refused before it was sent.
     assert metric(peer, "dtfc_http_received_bytes_total") < 2 * MIB + 100_000 + len(large)
     peer.put("x", large)
     assert has(peer, large)
+
+
+def test_what_was_deleted_everywhere_is_copied_when_a_client_stores_it_again(
+    live: Live, tmp_path: Path
+) -> None:
+    cluster = Cluster(live, tmp_path, 2, "--replicas", "3", "--write-quorum", "3").start()
+    content = random.Random(5).randbytes(100_000)
+    assert put(cluster.node, content)[1]["replicas"] == 3
+    status, _, _ = cluster.node.request("DELETE", f"/{sha512(content)}/allpeers")
+    assert status == 202
+    until(lambda: not cluster.holders(content), "the deletion to be heard")
+    status, stub, seconds = put(cluster.node, content)
+    assert (status, stub["replicas"]) == (201, 3)
+    assert len(cluster.holders(content)) == 2
+    print(f"\nstored again after allpeers, quorum 3: {seconds:.2f} s")
 
 
 def rot(node: LiveNode, content: bytes, at: int) -> None:

@@ -161,6 +161,23 @@ class TestRefusals:
         assert owing.peers.holders(digest) == {second, third}
         assert owing.queue() == 0
 
+    def test_who_says_deleted_is_asked_once_more(self, owing: Owing) -> None:
+        owing.start()
+        digest = owing.owe()
+        first, second, third = owing.places(digest, 3)
+        owing.peers.held.clear()
+        owing.peers.refusing = {first: 410}
+        owing.owe()
+        assert owing.peers.holders(digest) == {second}
+        owing.peers.refusing = {}
+        owing.clock.advance(1)
+        assert owing.peers.holders(digest) == {first, second}
+        owing.peers.held.clear()
+        owing.peers.refusing = {first: 410}
+        owing.owe()
+        owing.clock.advance(1)
+        assert owing.peers.holders(digest) == {second, third}
+
     def test_what_nobody_takes_is_kept_said_and_offered_again(self, owing: Owing) -> None:
         owing.start()
         owing.peers.refusing = dict.fromkeys(URLS, 403)
