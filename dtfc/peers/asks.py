@@ -33,6 +33,9 @@ class Record:
     rate: float | None = None
     """Bytes a second, as it was measured last."""
     map_asked: bool = False
+    absent_at: float = 0.0
+    asked_back: int = 0
+    """How often it was asked again although it did not have it: it may be loading it by now."""
     proven: bool = False
     """Whether it has the blob, as far as its answers tell."""
 

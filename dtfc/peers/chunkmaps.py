@@ -12,7 +12,9 @@ from dtfc.store.chunkmap import ChunkMap, map_size, read_map
 _OK = 200
 
 
-async def fetch_map(http: PeerHTTP, peer: str, digest: Digest, length: int) -> ChunkMap | None:
+async def fetch_map(
+    http: PeerHTTP, peer: str, digest: Digest, length: int, *, partial: bool = False
+) -> ChunkMap | None:
     """Ask a peer for a blob's chunk map.
 
     Args:
@@ -20,6 +22,8 @@ async def fetch_map(http: PeerHTTP, peer: str, digest: Digest, length: int) -> C
         peer: whom.
         digest: of the blob.
         length: of the blob, in bytes; a map of another length is none.
+        partial: whether one that it has of others, for a blob that it is
+            loading, will do.
 
     Returns:
         None if it has none to give, or one that is not of this blob: nodes of
@@ -27,7 +31,7 @@ async def fetch_map(http: PeerHTTP, peer: str, digest: Digest, length: int) -> C
     """
     size = map_size(length)
     try:
-        reply = await http.ask("GET", peer, digest.hex, what="chunks")
+        reply = await http.ask("GET", peer, digest.hex, what="chunks", partial=partial)
     except PeerFailure:
         return None
     if reply.status != _OK or list(reply.fields("content-length")) != [str(size)]:

@@ -36,6 +36,12 @@ from dtfc.peers.listing import DNS
 from dtfc.peers.sending import Outgoing
 from dtfc.peers.signing import Signer, SigningAgent
 
+PARTIAL = "DTFC-Partial"
+"""The field that says that what a peer is loading itself is taken, too."""
+
+WAIT = "wait"
+"""Its value: what is not there yet is waited for."""
+
 _USER_AGENT = f"dtfc/{__version__}".encode("ascii")
 
 _DURABLE_A_SECOND = 10 * 1024 * 1024
@@ -167,6 +173,7 @@ class PeerHTTP:
         end: int | None = None,
         *,
         what: Literal["nopeerload", "chunks"] = "nopeerload",
+        partial: bool = False,
     ) -> Reply:
         """Ask a peer for a blob that it has itself.
 
@@ -178,6 +185,7 @@ class PeerHTTP:
                 that knows none can answer, and an empty blob has an answer ...
             end: ... unless only the bytes before this one are wanted.
             what: of the blob: its bytes, or its chunk map.
+            partial: whether it may be one that the peer is loading itself.
 
         Raises:
             PeerFailure: no connection, no head in time, or no HTTP.
@@ -185,6 +193,8 @@ class PeerHTTP:
         if peer.startswith(DNS):
             raise PeerFailure("DNS has not said yet where its nodes are")
         headers = Headers({b"User-Agent": [_USER_AGENT]})
+        if partial:
+            headers.addRawHeader(PARTIAL.encode("ascii"), WAIT.encode("ascii"))
         if start or end is not None:
             headers.addRawHeader(b"Range", range_field(start, end).encode("ascii"))
         response = await self._request(method, f"{peer}/{digest_hex}/{what}", headers)

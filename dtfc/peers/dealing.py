@@ -31,6 +31,12 @@ NEAR = 2 * CHUNK
 SOUGHT = 16
 """Peers that did not have it, after which no further ones are sought for speed alone."""
 
+ASK_BACK_AFTER = (0.1, 0.4)
+"""Seconds after which an ancestor that did not have the blob is asked again, each once ..."""
+
+LATER = 4 * CHUNK
+"""... if more bytes than this are still to come from others."""
+
 HAIR = 0.001
 """Seconds that a timer may be early."""
 
@@ -61,6 +67,8 @@ class Dealing:
             None if there is nothing to compare.
         length: of the blob, as the earlier process believed it.
         limits: how the load is spread.
+        ancestors: those of the peers that may be loading it themselves, and do
+            not ask this node for it: they are waited for.
     """
 
     def __init__(
@@ -71,6 +79,7 @@ class Dealing:
         *,
         length: int | None = None,
         limits: PullLimits | None = None,
+        ancestors: Sequence[str] = (),
     ) -> None:
         self.held = Spans([(0, held)]) if isinstance(held, int) else Spans(held)
         """Bytes held, those of the blob as far as anyone knows."""
@@ -80,7 +89,9 @@ class Dealing:
         """What peers say of the chunks, once the length is known."""
         self.limits = limits or PullLimits()
         self._digest_hex = digest_hex
-        self._records = {peer: Record() for peer in peers}
+        # The nearest comes first.
+        self._ancestors = {peer: place for place, peer in enumerate(ancestors)}
+        self._records = {peer: Record() for peer in (*self._ancestors, *peers)}
         self._queue = deque(self._records)
         self._jobs: dict[int, Job] = {}
         self._asks = 0
@@ -274,8 +285,15 @@ class Dealing:
         too_slow: list[str] = []
         actions: list[Action] = []
         while not actions and (peer := self._next_peer(sought=True)) is not None:
+            if self._distance(peer) > self._distance(longest.peer):
+                # That one has its own sources behind it: who has the whole
+                # would be asked by all.
+                too_slow.append(peer)
+                continue
             theirs = self._records[peer].rate or max(longest.rate, 1.0)
             share = theirs / (theirs + max(longest.rate, 1.0))
+            if self._distance(peer) < self._distance(longest.peer):
+                share = 1.0
             start = (longest.at + int(longest.left(total) * (1 - share))) // CHUNK * CHUNK
             start = max(start, (longest.at // CHUNK + 1) * CHUNK)
             if start >= end:
@@ -286,6 +304,39 @@ class Dealing:
         self._queue.extend(too_slow)
         return actions
 
+    def _ask_back(self) -> None:
+        """Let ancestors that did not have it be asked again: they may have begun to load it."""
+        far = max(
+            (
+                self._distance(job.peer)
+                for job in self._jobs.values()
+                if job.taking and job.left(self.length or 0) > LATER
+            ),
+            default=-1,
+        )
+        for peer in reversed(self._ancestors):
+            record = self._records[peer]
+            again = record.absent and record.asked_back < len(ASK_BACK_AFTER)
+            if not again or self._distance(peer) >= far:
+                continue
+            if self._now - record.absent_at >= ASK_BACK_AFTER[record.asked_back]:
+                record.absent = False
+                record.asked_back += 1
+                record.failures = 0
+                record.lost = False
+                self._queue.appendleft(peer)
+
+    def _distance(self, peer: str) -> int:
+        """Return how far a peer is up the way; all that are not on it are further."""
+        return self._ancestors.get(peer, len(self._ancestors))
+
+    def _may_ask_back(self) -> bool:
+        """Whether there is an ancestor that will be asked again."""
+        return any(
+            self._records[peer].absent and self._records[peer].asked_back < len(ASK_BACK_AFTER)
+            for peer in self._ancestors
+        )
+
     def _rival(self) -> list[Action]:
         """Ask an idle peer for what another has not begun to send, or stopped sending."""
         contested = {job.rival_of for job in self._jobs.values()}
@@ -294,6 +345,7 @@ class Dealing:
                 continue
             silent = self._waited_for(job) >= (SILENT if job.taking else self.limits.hedge)
             slow = (job.seconds_left(self.length or 0) or 0.0) > SILENT
+            slow = slow and job.peer not in self._ancestors
             peer = self._next_peer() if silent or slow else None
             if peer is None:
                 continue
@@ -366,7 +418,7 @@ class Dealing:
 
     def _ask(self, peer: str, start: int, end: int | None) -> Ask:
         self._asks += 1
-        ask = Ask(self._asks, peer, start, end)
+        ask = Ask(self._asks, peer, start, end, peer in self._ancestors)
         stop = end
         if end is None and self.length is not None and self._length_bound:
             stop = self.length

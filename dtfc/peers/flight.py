@@ -28,7 +28,7 @@ from dtfc.errors import Absent, BadInput, Busy, Denied, Draining, DtfcError, Pee
 from dtfc.peers.following import Following
 from dtfc.peers.surroundings import Surroundings
 from dtfc.peers.transfer import Transfer
-from dtfc.store.chunkmap import CHUNK
+from dtfc.store.chunkmap import CHUNK, ChunkMap
 from dtfc.store.facts import BlobInfo
 from dtfc.store.partials import Partial, Watched
 from dtfc.store.spans import Spans
@@ -45,6 +45,9 @@ class Register(Protocol):
 
     def peers_for(self, digest: Digest) -> tuple[str, ...]:
         """Whom to ask, in order; nobody, if they all said just now that they do not have it."""
+
+    def ancestors_for(self, digest: Digest) -> tuple[str, ...]:
+        """Those that are asked also for what they are loading, the first one first."""
 
     def nobody_has(self, digest: Digest, asked: tuple[str, ...]) -> None:
         """Every one of these said that it does not have it."""
@@ -157,6 +160,11 @@ class Flight:
         # Of this process' own 1 is right, in the file of another one 2 is.
         right = b"\2" if isinstance(self._view, Following) else b"\1"
         return len(part) == last - first and part.count(right) == len(part)
+
+    @property
+    def chunk_map(self) -> ChunkMap | None:
+        """What the peers say of all chunks, if they agree."""
+        return self._view.chunk_map if isinstance(self._view, Transfer) else None
 
     def to_be_compared(self, offset: int) -> bool:
         """Tell whether the peers' maps say what the chunk should be that a byte lies in."""
@@ -379,6 +387,7 @@ class Flight:
                 held=held,
                 length=partial.total,
                 peers=peers,
+                ancestors=self._register.ancestors_for(self.digest),
                 watcher=self,
             )
             running = Deferred.fromCoroutine(transfer.run())

@@ -31,6 +31,7 @@ from dtfc.peers.roster import Roster
 from dtfc.peers.slots import Slots, SlotsByName
 from dtfc.peers.surroundings import Counters, LoadLimits, Surroundings
 from dtfc.store.blobs import Store
+from dtfc.store.chunkmap import ChunkMap
 from dtfc.store.facts import BlobInfo
 
 
@@ -119,6 +120,11 @@ class Load:
     def trusted(self, start: int, end: int) -> bool:
         """Tell whether all chunks that these bytes lie in are as the peers' maps say."""
         return self._flight.trusted(start, end)
+
+    @property
+    def chunk_map(self) -> ChunkMap | None:
+        """What the peers say of all chunks, if they agree."""
+        return self._flight.chunk_map
 
     def to_be_compared(self, offset: int) -> bool:
         """Tell whether the peers' maps say what the chunk should be that a byte lies in."""
@@ -246,6 +252,11 @@ class Loader:
         self._probes: dict[Digest, Probing] = {}
         self._stopped = False
 
+    @property
+    def picker(self) -> Picker:
+        """What is known of peers, and whom to ask first."""
+        return self._around.picker
+
     def set_limits(self, limits: LoadLimits, peers: PeerLimits) -> None:
         """Put other limits in force, for what begins from now on."""
         self._around.limits = limits
@@ -360,6 +371,17 @@ class Loader:
                 return ()
             del self._nobody_had[digest]
         return self._around.picker.order(digest, self._around.clock.seconds())
+
+    def ancestors_for(self, digest: Digest) -> tuple[str, ...]:
+        """Those that are asked also for what they are loading, the first one first."""
+        picker = self._around.picker
+        above = picker.ancestors(digest)
+        if not above:
+            return ()
+        resting = {
+            each.url for each in picker.snapshot(self._around.clock.seconds()) if each.rests > 0
+        }
+        return tuple(peer for peer in above if peer not in resting)
 
     def nobody_has(self, digest: Digest, asked: tuple[str, ...]) -> None:
         """Every one of these said that it does not have it."""

@@ -24,6 +24,11 @@ idle, the ask that will take the longest is shortened, and an idle peer gets its
 end, in proportion to what is known of both rates; nothing is divided that will
 be here within ``WORTH_SPLITTING`` seconds, or is shorter than two chunks.
 
+**Ancestors** are peers that are asked also for what they are loading
+themselves. Nothing is divided between one of them and others; who did not have
+it is asked again a little later, and then takes over what a peer that has the
+whole is sending. So one that has the whole is asked by few.
+
 **Wanted bytes** come first. If they will not come by themselves within a
 moment, the ask that would bring them is shortened to end before them, and
 somebody is asked for them and all that follow, on a second connection to the
@@ -265,6 +270,7 @@ class Pull(Doubting):
     def _refused(self, job: Job, record: Record, event: Answered, refusal: Refusal) -> list[Action]:
         if refusal.kind == "absent":
             record.absent = True
+            record.absent_at = self._now
             self._width = min(self._width + 1, self.limits.peers)
             self._sought += 1
             actions = self._drop(job)
@@ -371,7 +377,7 @@ class Pull(Doubting):
 
     def _look_later(self) -> list[Action]:
         """Ask to be woken, if time alone can change what is to be done."""
-        if self._alone or not self._queue:
+        if self._alone or not (self._queue or self._may_ask_back()):
             return []
         silent = all(not job.taking for job in self._jobs.values())
         seconds = self.limits.hedge if silent else LOOK_EVERY
@@ -388,6 +394,8 @@ class Pull(Doubting):
             job.look(self._now)
             if job.rate is not None:
                 self._records[job.peer].rate = job.rate
+        if not self._alone:
+            self._ask_back()
         return self._go_on()
 
     def _ask_alone(self) -> list[Action]:

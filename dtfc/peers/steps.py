@@ -107,12 +107,16 @@ Event = Answered | Got | Hashed | Mapped | Wanted | MapWanted | Ended | Failed |
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Request the bytes from ``start`` on (to before ``end``, if given) from a peer."""
+    """Request the bytes from ``start`` on (to before ``end``, if given) from a peer.
+
+    With ``partial`` also those that it is loading itself: they come when it has them.
+    """
 
     number: int
     peer: str
     start: int
     end: int | None = None
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ from dtfc.peers.steps import (
     Wanted,
 )
 from dtfc.peers.surroundings import Counters, LoadLimits, Surroundings
-from dtfc.store.chunkmap import CHUNK, count_of
+from dtfc.store.chunkmap import CHUNK, ChunkMap, count_of
 from dtfc.store.facts import BlobInfo
 from dtfc.store.partials import Partial
 from dtfc.store.spans import Spans
@@ -135,6 +135,7 @@ class Transfer:
         held: what it has already.
         length: of the blob, as an earlier process believed it.
         peers: whom to ask, in order.
+        ancestors: those of them that are asked also for what they are loading.
         watcher: told after each step.
     """
 
@@ -150,6 +151,7 @@ class Transfer:
         held: Spans,
         length: int | None,
         peers: tuple[str, ...],
+        ancestors: tuple[str, ...] = (),
         watcher: Watcher,
     ) -> None:
         self.name: str | None = None
@@ -165,7 +167,10 @@ class Transfer:
         self._lane = lane
         self._partial = partial
         self._watcher = watcher
-        self._pull = Pull(peers, held, digest.hex, length=length, limits=around.limits.spread)
+        self._ancestors = frozenset(ancestors)
+        self._pull = Pull(
+            peers, held, digest.hex, length=length, limits=around.limits.spread, ancestors=ancestors
+        )
         self._had = Spans(held)
         """Everything that was ever there: what comes of it comes again."""
         self._requests: dict[int, _Request] = {}
@@ -190,6 +195,11 @@ class Transfer:
     def held(self) -> Spans:
         """Which bytes are in the file."""
         return self._pull.held
+
+    @property
+    def chunk_map(self) -> ChunkMap | None:
+        """What the peers say of all chunks, if they agree."""
+        return None if self._pull.hearsay is None else self._pull.hearsay.any_map()
 
     def expects(self, chunk: int) -> bool:
         """Tell whether the peers' maps say what a chunk should be."""
@@ -388,7 +398,7 @@ class Transfer:
         asked = clock.seconds()
         try:
             reply = await self._around.http.ask(
-                "GET", ask.peer, self._digest.hex, ask.start, ask.end
+                "GET", ask.peer, self._digest.hex, ask.start, ask.end, partial=ask.partial
             )
         except PeerFailure as failure:
             self._tell(request, Failed(ask.number, failure.reason))
@@ -513,7 +523,8 @@ class Transfer:
 
     async def _ask_map(self, peer: str) -> None:
         length = self.length or 0
-        found = await fetch_map(self._around.http, peer, self._digest, length)
+        partial = peer in self._ancestors
+        found = await fetch_map(self._around.http, peer, self._digest, length, partial=partial)
         self._happened(Mapped(peer, found))
 
     def _look_for_wishes(self) -> None:

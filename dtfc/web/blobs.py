@@ -34,7 +34,7 @@ from dtfc.http.ranges import Plan, Span, plan
 from dtfc.integrity.reading import Reading
 from dtfc.media_types import content_type, is_safe_inline
 from dtfc.names import check_name
-from dtfc.store.chunkmap import CHUNK
+from dtfc.store.chunkmap import CHUNK, ChunkMap
 from dtfc.web.chunkmaps import map_of, send_map
 from dtfc.web.copies import Owed, is_copy
 from dtfc.web.fields import content_fields, validator_fields
@@ -203,6 +203,8 @@ class Blobs:
         try:
             await self._send(request, digest, holding, ask_peers=ask_peers)
         except Absent as absent:
+            if not absent.deleted and not ask_peers and _accepts_partial(request):
+                return await self._sent_to_peer(request, digest, holding.lane, absent)
             if absent.deleted or not ask_peers:
                 raise
             return False
@@ -227,7 +229,8 @@ class Blobs:
                 source = await _source_of(load)
                 if source is not None:
                     try:
-                        if await self._passed_on(request, digest, lane, load, source):
+                        trust = self.terms.loading_ranges
+                        if await self._passed_on(request, digest, lane, load, source, trust):
                             return True
                     finally:
                         lane.run(source.close)
@@ -240,14 +243,51 @@ class Blobs:
                 raise Corrupt(digest.hex) from absent
             raise
 
-    async def _passed_on(
-        self, request: Request, digest: Digest, lane: Lane, load: Load, source: LoadSource
+    async def _sent_to_peer(
+        self, request: Request, digest: Digest, lane: Lane, absent: Absent
+    ) -> bool:
+        """Answer a peer with what is being loaded here, as it comes and is compared.
+
+        Nothing is loaded because a peer asks.
+
+        Raises:
+            Absent: it is not being loaded either.
+            Retracted: it was wrong, and some of that had left.
+            DtfcError: as the loader says.
+        """
+        load = self._loader.loading(digest)
+        if load is None:
+            raise absent
+        with load:
+            source = await _source_of(load)
+            if source is not None:
+                try:
+                    if await self._passed_on(request, digest, lane, load, source, Trust.PEER):
+                        return True
+                finally:
+                    lane.run(source.close)
+            await load.finished()
+        holding = Holding(self._store, self._disk, self._upkeep.checks)
+        try:
+            await self._send(request, digest, holding, ask_peers=False)
+        finally:
+            holding.close()
+        return True
+
+    async def _passed_on(  # noqa: PLR0917 -- one answer, two callers
+        self,
+        request: Request,
+        digest: Digest,
+        lane: Lane,
+        load: Load,
+        source: LoadSource,
+        trust: Trust,
     ) -> bool:
         """Answer with what comes; False if it was wrong, and nothing had left."""
         planned = self._planned(request, digest, source.length, None, load.name)
         spans = [part for part in planned.parts if isinstance(part, Span)]
         span = spans[0] if spans else None
-        source.answers(spans, self.terms.loading_ranges)
+        source.answers(spans, trust)
         try:
             # While the peers can turn out to lie there can be another answer.
             if span is not None:
@@ -402,11 +442,35 @@ class Blobs:
         self._gate.admit(request, Verb.HEAD if request.method == b"HEAD" else Verb.GET)
         holding = Holding(self._store, self._disk, self._upkeep.checks)
         try:
-            _, reading = await holding.open(digest)
-            found = await map_of(reading, holding.lane, self._upkeep)
+            try:
+                _, reading = await holding.open(digest)
+                found = await map_of(reading, holding.lane, self._upkeep)
+            except Absent as absent:
+                if absent.deleted or not _accepts_partial(request):
+                    raise
+                found = await self._map_of_load(digest, absent)
             await send_map(request, found, self.terms)
         finally:
             holding.close()
+
+    async def _map_of_load(self, digest: Digest, absent: Absent) -> ChunkMap:
+        """Return what the peers say of a blob that is being loaded here.
+
+        Raises:
+            Absent: it is not, or they say nothing.
+            DtfcError: as the loader says.
+        """
+        load = self._loader.loading(digest)
+        if load is None:
+            raise absent
+        with load:
+            await load.sized()
+            load.want_map()
+            await load.until(lambda: load.chunk_map is not None)
+            found = load.chunk_map
+        if found is None:
+            raise absent
+        return found
 
     def no_such_url(self, request: Request, name: str) -> None:
         """Tell those who ask for a name how blobs are asked for."""
@@ -635,6 +699,11 @@ def _refused_body(request: Request) -> bool:
         request.problem(unsupported_media_type(", ".join(codings), "the file's own bytes"))
         return True
     return False
+
+
+def _accepts_partial(request: Request) -> bool:
+    """Tell whether a peer also takes what is still being loaded here."""
+    return request.field("dtfc-partial") == ["wait"]
 
 
 def _name_of(request: Request, stored_name: str | None) -> str | None:

@@ -12,8 +12,9 @@ from twisted.internet.defer import Deferred
 
 from dtfc.disk import InlineDisk, Lane
 from dtfc.errors import Absent, Retracted
+from dtfc.http.ranges import Span
 from dtfc.store.chunkmap import CHUNK
-from dtfc.web.loading import LEAST, LoadSource
+from dtfc.web.loading import LEAST, LoadSource, Trust
 
 LENGTH = 2 * CHUNK + 100
 
@@ -171,3 +172,86 @@ def test_the_file_is_its_own(load: ALoad, tmp_path: Path) -> None:
     assert os.pread(made.ready(0, 5), 5, 0) == b"12345"
     made.close()
     made.close()
+
+
+def part_of(source: LoadSource, start: int, length: int, trust: Trust) -> None:
+    source.answers([Span(start, length)], trust)
+
+
+def test_a_part_ends_when_its_chunk_is_as_the_maps_say(load: ALoad, source: LoadSource) -> None:
+    part_of(source, 10, 100, Trust.MAP)
+    load.come(CHUNK)
+    assert load.map_wanted
+    assert source.provisional
+    assert source.ready(10, 100) == -1
+    load.right.add(0)
+    assert source.ready(10, 100) >= 0
+
+
+def test_all_chunks_of_a_part_must_be(load: ALoad, source: LoadSource) -> None:
+    part_of(source, 10, CHUNK, Trust.MAP)
+    load.come(2 * CHUNK)
+    load.right.add(1)
+    assert source.ready(10, CHUNK - 10) >= 0
+    assert source.ready(CHUNK, 10) == -1
+    load.right.add(0)
+    assert source.ready(CHUNK, 10) >= 0
+
+
+def test_a_part_waits_for_the_digest_if_the_operator_says_so(
+    load: ALoad, source: LoadSource
+) -> None:
+    part_of(source, 10, 100, Trust.DIGEST)
+    load.come(LENGTH)
+    load.right |= {0, 1, 2}
+    assert not source.provisional
+    assert source.ready(10, 100) == -1
+    load.come(LENGTH, here=True)
+    assert source.ready(10, 100) >= 0
+
+
+def test_a_range_that_is_all_of_it_is_the_whole(load: ALoad, source: LoadSource) -> None:
+    part_of(source, 0, LENGTH, Trust.MAP)
+    load.come(LENGTH)
+    load.right |= {0, 1, 2}
+    assert not source.provisional
+    assert source.ready(2 * CHUNK, 100) == -1
+
+
+def test_to_a_peer_nothing_leaves_that_was_not_compared(load: ALoad, source: LoadSource) -> None:
+    part_of(source, 0, LENGTH, Trust.PEER)
+    load.come(LENGTH)
+    assert source.ready(0, 10) == -1
+    load.right |= {0, 2}
+    assert source.ready(0, 10) >= 0
+    assert source.ready(CHUNK, 10) == -1
+    assert source.ready(2 * CHUNK, 100) >= 0
+
+
+def test_from_the_second_chunk_on_what_can_be_compared_is(load: ALoad, source: LoadSource) -> None:
+    load.come(2 * CHUNK)
+    load.compared = True
+    assert source.ready(0, CHUNK) >= 0
+    assert source.ready(CHUNK, 10) == -1
+    load.right.add(1)
+    assert source.ready(CHUNK, 10) >= 0
+
+
+def test_a_wrong_chunk_that_was_not_sent_spoils_nothing(load: ALoad, source: LoadSource) -> None:
+    load.come(2 * CHUNK)
+    assert source.ready(0, 10) >= 0
+    load.taken_back.append(frozenset({1}))
+    assert source.ready(10, 10) >= 0
+    load.taken_back.append(frozenset({0}))
+    with pytest.raises(Retracted):
+        source.ready(20, 10)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_waited_for_is_wanted_first(load: ALoad, source: LoadSource) -> None:
+    part_of(source, LENGTH - 50, 50, Trust.MAP)
+    waiting = Deferred.fromCoroutine(source.prepare(lane(), LENGTH - 50, 50))
+    assert load.wanted == [(LENGTH - 50, LENGTH)]
+    load.right.add(2)
+    load.come(LENGTH)
+    assert await waiting >= 0
