@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -126,7 +129,9 @@ async def test_with_none(bench: Bench) -> None:
 KEY = b"0123456789abcdef0123456789abcdef"
 
 
-def fields_for(path: str, body: bytes, authority: str, number: int) -> dict[str, str]:
+def fields_for(
+    path: str, body: bytes, authority: str, number: int, key: bytes = KEY
+) -> dict[str, str]:
     """Sign a PUT by hand; a proxy says that it comes from elsewhere."""
     digest = base64.b64encode(hashlib.sha512(body).digest()).decode()
     fields = {"content-digest": [f"sha-512=:{digest}:"]}
@@ -135,7 +140,7 @@ def fields_for(path: str, body: bytes, authority: str, number: int) -> dict[str,
     return {
         "Content_Digest": fields["content-digest"][0],
         "X_Forwarded_For": "192.0.2.7",
-        **{name.replace("-", "_"): value for name, value in sign(KEY, message, authority, proof)},
+        **{name.replace("-", "_"): value for name, value in sign(key, message, authority, proof)},
     }
 
 
@@ -157,6 +162,53 @@ def test_a_node_obeys_once_whichever_process_is_asked(
     assert answers == [201] + [401] * 7
     assert tampered[0] == 422
     assert unsigned[0] == 403
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_secret_is_changed_while_it_runs(
+    live: Callable[..., LiveNode], tmp_path: Path, workers: str
+) -> None:
+    new = b"another secret of a decent length"
+    secret = tmp_path / "secret"
+    secret.write_bytes(KEY)
+    secret.chmod(0o600)
+    node = live("--workers", workers, "--peer-secret-file", str(secret))
+    numbers = itertools.count()
+
+    def put(key: bytes) -> int:
+        authority = f"127.0.0.1:{node.port}"
+        fields = fields_for("/a.txt", b"hello", authority, next(numbers), key)
+        return node.request("PUT", "/a.txt", b"hello", **fields)[0]
+
+    def reload(content: bytes, mode: int, said: str) -> None:
+        secret.write_bytes(content)
+        secret.chmod(mode)
+        before = node.log().count(said)
+        os.kill(node.pid, signal.SIGHUP)
+        for _ in range(200):
+            if node.log().count(said) > before:
+                return
+            time.sleep(0.05)
+        raise AssertionError(node.log())
+
+    def becomes(key: bytes, status: int) -> bool:
+        """Each worker reloads in its own time: six in a row are enough of them."""
+        row = 0
+        for _ in range(200):
+            row = row + 1 if put(key) == status else 0
+            if row == 6:
+                return True
+        return False
+
+    assert (put(KEY), put(new)) == (201, 401)
+    reload(KEY + b"\n" + new, 0o644, "not reloaded: peer-secret-file")
+    assert (put(KEY), put(new)) == (200, 401)
+    reload(KEY + b"\n" + new, 0o600, "reloaded; changed")
+    assert becomes(new, 200)
+    assert becomes(KEY, 200)
+    reload(new, 0o600, "reloaded; changed")
+    assert becomes(KEY, 401)
+    assert becomes(new, 200)
 
 
 def test_a_secret_that_everybody_may_read_stops_the_start(tmp_path: Path) -> None:
