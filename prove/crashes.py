@@ -29,7 +29,7 @@ from prove.steps import ROOT
 QUICK = 1.0
 
 _OWN = {"format", "running", "tmp", "partial", "uploads", "quarantine", "catalog", "log"}
-_BLOB = {"data", "filename", "404", "403", "chunks"}
+_BLOB = {"data", "filename", "404", "403", "chunks", "deletion"}
 _NOT_COMPARED = re.compile(r"/store/\.dtfc/(running|catalog(/.*)?|log/lock)\Z")
 
 
@@ -216,6 +216,12 @@ class Check:
             self.wrong.append("the catalog disagrees with the tree, and does not say so")
         if store.catalog.unsettled():
             self.wrong.append("something stayed unsettled")
+        for digest, allowed in self._allowed.items():
+            known = store.memory.get(digest)
+            if ((0, False) if known is None else known.rank) < allowed.rank:
+                self.wrong.append(f"{digest.hex[:8]} has forgotten {allowed.rank}")
+            if known is not None and known.deleted and digest in here:
+                self.wrong.append(f"{digest.hex[:8]} is deleted everywhere, and here")
 
     def _again(self) -> None:
         before = listing(self._root)

@@ -20,6 +20,7 @@ class Deed:
         name: the name it adds.
         begun: how many steps there were when it began.
         done: how many there were when it was acknowledged; None if never.
+        rank: of the record that it leaves, if it leaves one.
     """
 
     digest: Digest
@@ -27,6 +28,7 @@ class Deed:
     name: str | None
     begun: int
     done: int | None = None
+    rank: tuple[int, bool] = (0, False)
 
     def began_by(self, at: int) -> bool:
         """Whether it may have changed anything before step ``at``."""
@@ -50,12 +52,14 @@ class Allowed:
         required: names it must have, if it is here.
         possible: names it may have.
         current: any of these may be the current name; None for no name.
+        rank: that its record must have, at least.
     """
 
     states: frozenset[State]
     required: frozenset[str] = frozenset()
     possible: frozenset[str] = frozenset()
     current: frozenset[str | None] = frozenset({None})
+    rank: tuple[int, bool] = (0, False)
 
 
 @dataclass(slots=True)
@@ -107,6 +111,7 @@ class Ledger:
             frozenset(deed.name for deed in required if deed.name is not None),
             frozenset(deed.name for deed in possible if deed.name is not None),
             frozenset(current),
+            max((deed.rank for deed in deeds if deed.done_by(at)), default=(0, False)),
         )
 
 

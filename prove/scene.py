@@ -12,8 +12,9 @@ from dtfc.digest import Digest
 from dtfc.errors import DtfcError
 from dtfc.store.blobs import Store, open_store
 from dtfc.store.facts import Stored
+from dtfc.store.records import Record
 from dtfc.store.together import Small, Together
-from prove.ledger import Ledger, State
+from prove.ledger import Deed, Ledger, State
 from prove.record import Recorder
 
 #: Bytes of a log of small blobs: small, so that it turns over often.
@@ -108,22 +109,24 @@ class Scene:
         self.recorder.catalog_changed()
 
     @contextmanager
-    def deed(self, digest: Digest, result: State | None, name: str | None) -> Iterator[None]:
+    def deed(self, digest: Digest, result: State | None, name: str | None) -> Iterator[Deed]:
         """Do something to a blob, which is acknowledged at the end."""
         deed = self.ledger.begin(digest, result, name, self.recorder.at)
-        yield
+        yield deed
         deed.done = self.recorder.at
 
     def put(self, body: bytes, name: str | None = None, *, announced: bool = True) -> Digest:
         """Store a blob, as a PUT does."""
         digest = self.ledger.body(body)
         store = self.store
-        with self.deed(digest, "here", name):
+        with self.deed(digest, "here", name) as deed:
             intake = store.intake(len(body) if announced else None)
             half = len(body) // 2
             for block in (body[:half], body[half:]):
                 intake.write([block])
-            intake.commit(name)
+            revival = intake.commit(name).revival
+            if revival is not None:
+                deed.rank = revival.rank
         return digest
 
     def small(self, *blobs: tuple[bytes, str | None]) -> None:
@@ -152,6 +155,20 @@ class Scene:
         """Delete a blob."""
         with self.deed(digest, "deleted", None):
             self.store.delete(digest)
+
+    def everywhere(self, digest: Digest) -> None:
+        """Delete a blob here, and remember what the others must hear."""
+        with self.deed(digest, "deleted", None) as deed:
+            deleted = self.store.delete_everywhere(digest, self.chance.randbytes(16).hex())
+            if deleted.record is not None:
+                deed.rank = deleted.record.rank
+
+    def hear(self, digest: Digest, counter: int, *, deleted: bool) -> None:
+        """Hear from another node that a blob is deleted, or may come back."""
+        record = Record(digest, counter, deleted=deleted, id="ab" * 16, at="2026", node="cd" * 16)
+        with self.deed(digest, "deleted" if deleted else "never", None) as deed:
+            self.store.hear(record)
+            deed.rank = record.rank
 
     def load(
         self, body: bytes, name: str | None = None, *, upto: int | None = None, fresh: bool = False

@@ -85,6 +85,27 @@ def deleted_load(scene: Scene) -> None:
     scene.load(body, "again")
 
 
+def everywhere(scene: Scene) -> None:
+    """Deletions everywhere, revivals, and what other nodes tell of both."""
+    body = scene.body(SMALL)
+    digest = scene.put(body, "first")
+    scene.everywhere(digest)
+    scene.put(body, "back")
+    scene.hear(digest, 5, deleted=True)
+    scene.load(body)
+    scene.hear(digest, 6, deleted=False)
+    scene.load(body, "loaded")
+    scene.everywhere(digest)
+    scene.everywhere(digest)
+    other = scene.body(SMALL)
+    digest = scene.put(other)
+    scene.delete(digest)
+    scene.everywhere(digest)
+    scene.kill()
+    scene.put(other, "back as well")
+    scene.hear(scene.ledger.body(scene.body(30)), 3, deleted=True)
+
+
 def groups(scene: Scene) -> None:
     """Groups of small blobs, more than a log holds; one group is settled before its time."""
     for number in range(8):
@@ -157,6 +178,6 @@ WORKLOADS: dict[str, Workload] = {
     work.__name__.replace("_", " "): work
     for work in (
         *(birth, puts, names, deletes, returns, loads, deleted_load, groups, deleted_groups),
-        *(second_life, crowd),
+        *(second_life, crowd, everywhere),
     )
 }

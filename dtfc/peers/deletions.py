@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 #: Seconds between two looks for what is due.
 TURN = 5.0
 
+#: Seconds after which a peer that is no more in the list is not waited for any
+#: longer: a list may be broken for a while, or not be read yet.
+UNLISTED = 3600.0
+
 #: Seconds that a client waits for the peers' first word.
 PATIENCE = 1.0
 
@@ -135,6 +139,7 @@ class Deletions:
         self._turns.clock = clock
         self._due: dict[str, float] = {}
         self._unmet: dict[str, int] = {}
+        self._unlisted: dict[str, float] = {}
         self._meeting: dict[str, Deferred[None]] = {}
         self._telling: set[Deferred[None]] = set()
         self._expired_at = 0.0
@@ -378,8 +383,10 @@ class Deletions:
                 await self._disk.run(self._memory.address, name, peers)
             for peer in await self._disk.run(self._memory.pending_peers):
                 if peer in peers:
+                    self._unlisted.pop(peer, None)
                     self.courier.visit(peer)
-                else:
+                elif self._ticks() - self._unlisted.setdefault(peer, self._ticks()) >= UNLISTED:
+                    del self._unlisted[peer]
                     await self._disk.run(self._memory.forget_peer, peer)
             self._meet(peers)
             await self._expire()

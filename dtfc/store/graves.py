@@ -135,9 +135,7 @@ class Graves:
             self._catalog.begin(digest)
             self.write_record(folder, record)
             self._folders.sync(digest, folder)
-            if notes.is_spread(self._marker(folder)):
-                self.lift(folder)
-                self._folders.sync_leaf(digest, folder)
+            self._lift_void(folder, record)
             self._memory.note(record)
             self._tell_catalog(folder, digest)
         return Heard(record, changed=True)
@@ -278,10 +276,17 @@ class Graves:
             line = notes.tombstone_line(known.at, known.node, None, known)
             self._volume.replace(folder, notes.TOMBSTONE, line)
             self._folders.sync(known.digest, folder)
-        elif not known.deleted and notes.is_spread(marker):
+        elif not known.deleted:
             # Whoever wrote the record had made durable all that comes before.
+            self._lift_void(folder, known)
+
+    def _lift_void(self, folder: int, revival: Record) -> None:
+        """Remove the tombstone of a deletion everywhere that a revival has overcome."""
+        with self._volume.failing("read a marker"):
+            stone = notes.read_stone(folder)
+        if notes.is_spread(stone):
             self.lift(folder)
-            self._folders.sync_leaf(known.digest, folder)
+            self._folders.sync_leaf(revival.digest, folder)
 
     def _finish(self, folder: int, digest: Digest) -> None:
         """Take away what a deletion left that was cut off, or a PUT before it lifted a tombstone.

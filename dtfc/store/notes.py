@@ -18,7 +18,7 @@ from dtfc.digest import Digest
 from dtfc.errors import BadInput, BadName
 from dtfc.store.capabilities import NOT_FOLLOWED
 from dtfc.store.facts import BlobInfo, Marker
-from dtfc.store.records import DELETED, Record, from_facts, newest
+from dtfc.store.records import ALIVE, DELETED, Record, from_facts, newest
 
 DATA = "data"
 NAMES = "filename"
@@ -132,6 +132,25 @@ def read_marker(folder: int) -> Marker | None:
 def read_404(folder: int) -> Marker | None:
     """Return the 404 marker, whether or not there is a 403 beside it.
 
+    The tombstone of a deletion everywhere counts no more where there is the
+    record of a later revival: a crash came before it could be lifted.
+
+    Raises:
+        OSError: it is there, and cannot be read.
+    """
+    found = read_stone(folder)
+    if found is not None and is_spread(found) and exists(folder, RECORD):
+        later = _line_of(folder, RECORD)
+        if isinstance(later, dict) and later.get("kind") == ALIVE:
+            deletion, revival = found.facts["counter"], later.get("counter")
+            if type(deletion) is int and type(revival) is int and revival > deletion:
+                return None
+    return found
+
+
+def read_stone(folder: int) -> Marker | None:
+    """Return the 404 marker that lies there, whether or not it counts.
+
     Raises:
         OSError: it is there, and cannot be read.
     """
@@ -161,7 +180,7 @@ def read_record(folder: int, digest: Digest) -> Record | None:
     found: Record | None = None
     if exists(folder, RECORD):
         found = _record_of(digest, _line_of(folder, RECORD))
-    marker = read_404(folder)
+    marker = read_stone(folder)
     if marker is None or not is_spread(marker):
         return found
     stone = {**marker.facts, "kind": DELETED, "at": marker.facts.get("deleted")}

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from dtfc.digest import Digest
 from dtfc.errors import BadInput, Denied
 from dtfc.peers.agreement import records_body
-from dtfc.peers.deletions import TURN, DeletionTerms
+from dtfc.peers.deletions import TURN, UNLISTED, DeletionTerms
 from dtfc.store import durable
 from dtfc.store.records import Record
 from tests.peers.deleting import Node, Wire, mesh, now
@@ -130,7 +130,9 @@ def test_who_is_no_peer_any_more_is_waited_for_no_longer(made: Mesh, wire: Wire)
     receipt = one.everywhere(DATA)
     one.roster.urls = []
     one.deletions.start(chores=True)
-    one.clock.advance(1)
+    one.clock.pump([UNLISTED / 2] * 2)
+    assert one.states(receipt) == {two.name: "pending"}
+    one.clock.pump([UNLISTED / 2] * 3)
     assert one.states(receipt) == {}
     now(Deferred.fromCoroutine(one.deletions.stop()))
 

@@ -27,6 +27,7 @@ FAULTS: dict[str, tuple[str, Callable[[Step], bool]]] = {
     "the folders above are not synced": ("puts", lambda s: len(last(s)) == 2),
     "the bytes are not synced": ("puts", lambda s: "/tmp/" in s.where),  # noqa: S108 - the store's
     "a tombstone is not synced": ("deletes", lambda s: len(last(s)) == LEAF),
+    "a record is not synced": ("everywhere", lambda s: len(last(s)) == LEAF),
     "a partial is not synced": ("loads", lambda s: "/partial/" in s.where),
     "the log is not synced": ("groups", lambda s: s.call == "fdatasync"),
     "the tree is not synced before the log turns over": (

@@ -338,6 +338,20 @@ class TestTheTreeRemembers:
         store.close()
 
 
+def test_a_tombstone_that_was_not_lifted_denies_nothing_under_a_later_revival(
+    store: Store,
+) -> None:
+    store.hear(told(4))
+    stone = Path(store.layout.marker(DIGEST, 404))
+    line = stone.read_bytes()
+    put(store)
+    stone.write_bytes(line)
+    assert store.stat(DIGEST).length == len(DATA)
+    store.settle(DIGEST)
+    assert inside(store) == ["data", "deletion", "filename"]
+    assert store.stat(DIGEST).length == len(DATA)
+
+
 class Cut(BaseException):
     """The process ends here."""
 
