@@ -106,22 +106,37 @@ class SlowDisk:
         self._random = machine.world.random.random
         self.running = 0
         """Steps that were begun, and of which the loop has not heard."""
+        self._queued: dict[int, Call] = {}
+        self._number = 0
+        self._stopped = False
 
     def start(self) -> None:
         """Do nothing: there are no threads."""
 
     def stop(self) -> None:
-        """Do nothing: there are no threads."""
+        """Do what was begun, at once, as threads are waited for; and nothing more."""
+        self._stopped = True
+        for call in list(self._queued.values()):
+            call.cancel()
+            call.function(*call.args)
 
     def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Deferred[R]:
         """Do it soon."""
         done: Deferred[R] = Deferred()
+        if self._stopped:
+            return done
         self.running += 1
+        self._number += 1
         wait = self._random() * 0.002
-        self._world.after(wait, self._work, done, work, args, kwargs, owner=self._machine)
+        self._queued[self._number] = self._world.after(
+            wait, self._work, self._number, done, work, args, kwargs, owner=self._machine
+        )
         return done
 
-    def _work(self, done: Deferred[R], work: Callable[..., R], args: Any, kwargs: Any) -> None:
+    def _work(
+        self, number: int, done: Deferred[R], work: Callable[..., R], args: Any, kwargs: Any
+    ) -> None:
+        del self._queued[number]
         result: R | Failure
         try:
             result = work(*args, **kwargs)

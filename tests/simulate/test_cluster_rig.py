@@ -10,7 +10,7 @@ def test_some_fresh_seeds_break_no_promise(simulate: Any) -> None:
     seed = secrets.randbelow(1_000_000)
     print(f"seed {seed}")
     status, printed, figures = simulate(
-        "cluster", "--without-liars", "--seed", str(seed), "--seeds", "8", "--steps", "120"
+        "cluster", "--seed", str(seed), "--seeds", "8", "--steps", "120"
     )
     assert status == 0, printed
     assert figures["seeds"] == 8
