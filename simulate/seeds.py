@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -42,6 +43,9 @@ def run_many(
     seeds: Iterable[int], telling: Telling, broken: str = "", jobs: int = 1
 ) -> Iterator[Outcome]:
     """Carry out stories, so many at once; other arguments as of :func:`run_one`."""
+    # What is here by now need not be looked at by each child's collections.
+    gc.collect()
+    gc.freeze()
     running: dict[int, _Child] = {}
     waiting = iter(seeds)
     more = True
