@@ -425,6 +425,11 @@ class Node(MultiService):
         folder = store.layout.own("replicas")
         if settings.replicas <= 1 and not os.path.exists(folder):
             return None
+        if settings.replicas > 1 and not self._roster.own:
+            self._log.warn(
+                "copies to other nodes: without --me or --melist this node cannot know itself in "
+                "the peer list; if it stands there, a copy on itself counts"
+            )
         self._pacing.set_rates(settings.replica_rate, settings.replica_peer_rate, settings.workers)
         courier = Courier(
             http,

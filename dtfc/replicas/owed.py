@@ -352,8 +352,6 @@ class Replicas:
             probe.addBoth(self._probed, probe)
         if self.length.entries:
             self._awaited.update(await self._disk.run(self._outbox.awaited))
-            for digest in self._quorum.own():
-                self._begin(digest)
             self._more = True
             self._feed()
 

@@ -75,7 +75,8 @@ class Quorum:
                 left = deadline - self._clock.seconds()
                 if held >= wanted or left <= 0:
                     return held
-                await self._rest(client, min(left, LOOK))
+                # What this process copies itself, it tells.
+                await self._rest(client, left if own else min(left, LOOK))
                 if client.deleted:
                     raise Absent(digest.hex, deleted=True)
         finally:

@@ -280,6 +280,57 @@ def test_what_was_deleted_everywhere_is_copied_when_a_client_stores_it_again(
     print(f"\nstored again after allpeers, quorum 3: {seconds:.2f} s")
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sighup_puts_a_whole_filter_in_force_or_nothing(
+    live: Live, tmp_path: Path, workers: str
+) -> None:
+    rules = tmp_path / "filter"
+    rules.write_text("exclude name=*.tmp\n")
+    config = tmp_path / "dtfc.toml"
+    config.write_text("replicas = 1\n")
+    flags = ["--config", str(config), "--replica-filter", str(rules), "--workers", workers]
+    cluster = Cluster(live, tmp_path, 1, *flags).start()
+    node, (peer,) = cluster.node, cluster.peers
+
+    def reload(said: str) -> None:
+        before = node.log().count(said)
+        os.kill(node.pid, signal.SIGHUP)
+        until(lambda: node.log().count(said) > before, said)
+
+    def is_copied(content: bytes, name: str) -> bool:
+        assert put(node, content, name)[0] == 201
+        until(lambda: cluster.queue() == 0, "the queue to be empty")
+        return has(peer, content)
+
+    if workers != "1":
+        until(lambda: node.log().count(" serves (process ") == 2, "both workers")
+    put(node, b"none", "a.txt")
+    assert not has(peer, b"none")
+    config.write_text("replicas = 2\nwrite-quorum = 2\n")
+    reload("reloaded; changed: replicas, write-quorum")
+    until(lambda: put(node, os.urandom(9), "a.txt")[1].get("replicas") == 2, "all to know it")
+    assert is_copied(b"one", "a.txt")
+    assert not is_copied(b"two", "a.tmp")
+    rules.write_text("exclude name=*.txt\nexclude nmae=x\n")
+    reload(f"not reloaded: {rules}:2")
+    assert is_copied(b"three", "a.txt")
+    rules.write_text("exclude name=*.txt\n")
+    reload("reloaded; changed: nothing")
+    until(lambda: "replicas" not in put(node, os.urandom(9), "a.txt")[1], "all to know it")
+    assert not is_copied(b"four", "a.txt")
+
+
+def test_what_is_wrong_is_said_at_the_start(live: Live, tmp_path: Path) -> None:
+    rules = tmp_path / "filter"
+    rules.write_text("\nfoo\n")
+    node = live("--replica-filter", str(rules), begin=False)
+    with pytest.raises(AssertionError, match=f"{rules}:2: a rule begins with include or exclude"):
+        node.start()
+    node = live("--replicas", "2", "--write-quorum", "3", begin=False)
+    with pytest.raises(AssertionError, match=r"write-quorum \(3\) is more than replicas \(2\)"):
+        node.start()
+
+
 def rot(node: LiveNode, content: bytes, at: int) -> None:
     """Change one byte of a blob on the disk."""
     digest = sha512(content)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from dtfc.digest import Digest
 from dtfc.errors import Absent, Corrupt, Denied, QueueFull, QuorumMissed
 from dtfc.replicas.copyfilter import parse_filter
 from tests.replicas.conftest import URLS, Owing
@@ -305,6 +306,34 @@ class TestQuorum:
         assert client.error is None
         assert client.copies is not None
         assert client.copies >= 2
+
+    def test_a_place_that_is_taken_by_another_meanwhile_is_enough(self, owing: Owing) -> None:
+        owing.start(quorum=3, quorum_timeout=20.0, patience=5.0)
+        digest = owing.put(b"y").digest
+        owing.peers.held.clear()
+        owing.peers.down = {owing.places(digest)[0]}
+        client = owing.put(b"y")
+        owing.pass_time(4)
+        assert not client.done
+        owing.pass_time(4)
+        assert client.copies == 3
+
+    def test_clients_that_wait_cost_the_disk_nothing(self, owing: Owing) -> None:
+        owing.start(quorum=2, quorum_timeout=20.0)
+        owing.peers.down = set(URLS)
+        clients = [owing.put(str(number).encode()) for number in range(10)]
+        looked: list[Digest] = []
+        copies = owing.replicas._outbox.copies
+
+        def look(digest: Digest) -> list[str]:
+            looked.append(digest)
+            return copies(digest)
+
+        owing.replicas._outbox.copies = look  # type: ignore[method-assign]
+        owing.pass_time(10)
+        assert len(looked) == 0
+        owing.pass_time(11)
+        assert all(isinstance(client.error, QuorumMissed) for client in clients)
 
     def test_a_client_that_leaves_leaves_its_copies_owed(self, owing: Owing) -> None:
         owing.start(quorum=2)
