@@ -68,10 +68,10 @@ def test_all_are_told_at_once(live: Live, tmp_path: Path) -> None:
 
     where, told = delete_everywhere(nodes[1], digest)
 
-    assert told["status"] == "complete"
-    assert set(states(told).values()) == {"acknowledged"}
     assert where == f"/deletions/{told['id']}"
-    assert receipt(nodes[1], where)["status"] == "complete"
+    # In the answer itself, unless the machine is busy.
+    until(lambda: receipt(nodes[1], where)["status"] == "complete")
+    assert set(states(receipt(nodes[1], where)).values()) == {"acknowledged"}
     assert [status_of(node, digest) for node in nodes] == [404] * 3
     assert [status_of(node, digest, "/nopeerload") for node in nodes] == [404] * 3
 
@@ -85,9 +85,10 @@ def test_a_node_that_was_down(live: Live, tmp_path: Path) -> None:
 
     where, told = delete_everywhere(nodes[0], digest)
     assert told["status"] == "pending"
-    assert states(told) == {nodes[1].url: "acknowledged", nodes[2].url: "pending"}
-    assert "connection" in told["peers"][nodes[2].url]["reason"]
-    assert "next_try" in told["peers"][nodes[2].url]
+    expected = {nodes[1].url: "acknowledged", nodes[2].url: "pending"}
+    until(lambda: states(receipt(nodes[0], where)) == expected)
+    until(lambda: "next_try" in receipt(nodes[0], where)["peers"][nodes[2].url])
+    assert "connection" in receipt(nodes[0], where)["peers"][nodes[2].url]["reason"]
 
     # Killed as well: what was promised is on the disk.
     nodes[0].end(signal.SIGKILL)
@@ -165,10 +166,10 @@ def test_a_node_that_takes_no_deletions(live: Live, tmp_path: Path) -> None:
     digest = nodes[0].put("x", b"data")
     assert status_of(nodes[1], digest) == 200
 
-    _, told = delete_everywhere(nodes[0], digest)
+    where, _ = delete_everywhere(nodes[0], digest)
 
-    assert states(told) == {nodes[1].url: "pending"}
-    assert "403" in told["peers"][nodes[1].url]["reason"]
+    until(lambda: "403" in receipt(nodes[0], where)["peers"][nodes[1].url]["reason"])
+    assert states(receipt(nodes[0], where)) == {nodes[1].url: "pending"}
     assert status_of(nodes[1], digest) == 200
 
 
@@ -213,9 +214,9 @@ def test_a_node_of_2015_is_told_in_its_own_words(live: Live, tmp_path: Path) -> 
         node = live("--peerlist", str(peers))
         digest = node.put("x", b"data")
 
-        _, told = delete_everywhere(node, digest)
+        where, _ = delete_everywhere(node, digest)
 
-        assert states(told) == {url: "acknowledged"}
+        until(lambda: states(receipt(node, where)) == {url: "acknowledged"})
         assert deleted == [f"/{digest}"]
 
 
@@ -231,10 +232,10 @@ def test_signed(live: Live, tmp_path: Path) -> None:
 
     unsigned = nodes[1].request("POST", "/deletions", b'{"records": []}')[0]
     asked = nodes[1].request("POST", "/deletions/compare", b'{"ranges": {"": ""}}')[0]
-    _, told = delete_everywhere(nodes[0], digest)
+    where, _ = delete_everywhere(nodes[0], digest)
 
     assert (unsigned, asked) == (403, 403)
-    assert states(told) == {nodes[1].url: "acknowledged"}
+    until(lambda: states(receipt(nodes[0], where)) == {nodes[1].url: "acknowledged"})
     assert status_of(nodes[1], digest) == 404
 
 
