@@ -27,16 +27,24 @@ def asked(node: LiveNode) -> int:
     return int(sum(map(float, found)))
 
 
+@pytest.mark.parametrize("knows_itself", [False, True])
 @pytest.mark.parametrize(("neighbours", "most"), [((1,), 1), ((1, 4), 2), ((1, 2, 3, 4), 4)])
 def test_a_get_of_what_nobody_has(
-    live: Callable[..., LiveNode], tmp_path: Path, neighbours: tuple[int, ...], most: int
+    live: Callable[..., LiveNode],
+    tmp_path: Path,
+    neighbours: tuple[int, ...],
+    most: int,
+    *,
+    knows_itself: bool,
 ) -> None:
-    """A ring one way, a ring both ways, and a mesh."""
+    """A ring one way, a ring both ways, and a mesh; nodes that know themselves have a tree."""
     nodes = []
     for number in range(NODES):
         peers = tmp_path / f"peers{number}"
         nodes.append(live("--peerlist", str(peers), "--absent-ttl", "0", begin=False))
     for number, node in enumerate(nodes):
+        if knows_itself:
+            node.flags += ["--me", node.url]
         urls = [nodes[(number + each) % NODES].url for each in neighbours]
         (tmp_path / f"peers{number}").write_text("\n".join(urls))
         node.start()
