@@ -280,6 +280,15 @@ class Catalog:
         """
         return bool(self._read("SELECT 1 FROM blobs WHERE digest = ?", (digest.raw,)))
 
+    def length_of(self, digest: Digest) -> int | None:
+        """Return how many bytes a blob had when it was entered; None if it is not.
+
+        Raises:
+            StoreFailure: the catalog cannot be read.
+        """
+        rows = self._read("SELECT length FROM blobs WHERE digest = ?", (digest.raw,))
+        return int(rows[0][0]) if rows else None
+
     def note_verified(self, digests: Sequence[Digest], at: float) -> None:
         """Note that every byte of these blobs was read and found right.
 

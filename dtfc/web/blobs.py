@@ -18,6 +18,7 @@ from dtfc.errors import (
     Corrupt,
     DtfcError,
     Retracted,
+    StoreFailure,
     TooLarge,
 )
 from dtfc.http.digests import parse_digest_field, parse_legacy_digest, repr_digest
@@ -237,11 +238,17 @@ class Blobs:
                 await load.finished()
                 return False
         except Absent as absent:
-            if not absent.deleted and await self._disk.run(
-                self._store.repair.is_quarantined, digest
-            ):
-                raise Corrupt(digest.hex) from absent
+            await self._raise_if_damaged(digest, absent)
             raise
+
+    async def _raise_if_damaged(self, digest: Digest, absent: Absent) -> None:
+        """Say that nobody has it but this node, and its copy is damaged, if that is so.
+
+        Raises:
+            Corrupt: it is.
+        """
+        if not absent.deleted and await self._disk.run(self._store.repair.is_quarantined, digest):
+            raise Corrupt(digest.hex) from absent
 
     async def _sent_to_peer(
         self, request: Request, digest: Digest, lane: Lane, absent: Absent
@@ -323,8 +330,12 @@ class Blobs:
         source = BlobSource(reading, heal, self._upkeep.clock)
         stored_at = int(info.stored_at)
         planned = self._planned(request, digest, info.length, stored_at, info.name)
-        if planned.status == 416:
-            # "It has no such bytes" is said of the blob, not of what is left of it.
+        doubtful = planned.status == 416
+        if request.method == b"HEAD" and reading.verifies:
+            doubtful = await holding.lane.run(self._was_longer, info)
+        if doubtful:
+            # "It has no such bytes", or so many, is said of the blob, not of what
+            # is left of it.
             first = min(info.length, CHUNK)
             if first and source.ready(0, first) < 0:
                 await source.prepare(holding.lane, 0, first)
@@ -340,6 +351,13 @@ class Blobs:
         await send(request, holding.lane, source, planned.parts)
         request.finish()
         await self._keep_hot(request, digest)
+
+    def _was_longer(self, info: BlobInfo) -> bool:
+        """Whether the catalog knows another length: nobody looks at the bytes for a HEAD."""
+        try:
+            return self._store.catalog.length_of(info.digest) not in (None, info.length)
+        except StoreFailure:
+            return False
 
     async def _keep_hot(self, request: Request, digest: Digest) -> None:
         """Keep a blob open whose GET the fast lane could have answered."""
@@ -367,7 +385,11 @@ class Blobs:
 
     async def _head_of_remote(self, request: Request, digest: Digest) -> None:
         """Answer HEAD from what a peer says: nobody asked for the bytes."""
-        remote = await self._loader.probe(digest)
+        try:
+            remote = await self._loader.probe(digest)
+        except Absent as absent:
+            await self._raise_if_damaged(digest, absent)
+            raise
         planned = self._planned(request, digest, remote.length, None, remote.name)
         if self._begin(request, digest, planned, remote.length, None, remote.name):
             request.write(b"")

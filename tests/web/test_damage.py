@@ -70,6 +70,9 @@ class NoLoads:
     def ensure(self, _digest: Digest) -> NoLoads._Load:
         return self._Load()
 
+    async def probe(self, _digest: Digest) -> Any:
+        raise Absent(DIGEST.hex, everywhere=True)
+
     def stored(self, _digest: Digest) -> None:
         pass
 
@@ -232,10 +235,31 @@ def test_the_state_of_the_node_tells(node: Node) -> None:
     assert json.loads(body)["quarantine"] == 1
 
 
-def test_a_head_reads_nothing(node: Node) -> None:
-    node.flip(7)
+def head(node: Node) -> bytes:
     wire = node._new_wire()
     wire.site.resource = node._resource
     wire.send(f"HEAD /{DIGEST.hex} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
-    assert wire.got.startswith(b"HTTP/1.1 200")
+    got: bytes = wire.got
+    return got
+
+
+@pytest.mark.parametrize("left", [len(LARGE) - 1, CHUNK, 5])
+def test_a_head_does_not_tell_the_length_of_what_is_left(node: Node, left: int) -> None:
+    node.data.chmod(0o644)
+    os.truncate(node.data, left)
+    assert head(node).startswith(b"HTTP/1.1 503")
+    assert node.store.repair.is_quarantined(DIGEST)
+
+
+def test_a_catalog_that_knows_another_length_puts_nothing_aside(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node.store.catalog, "length_of", lambda _digest: 5)
+    assert head(node).startswith(b"HTTP/1.1 200")
+    assert node.data.exists()
+
+
+def test_a_head_reads_nothing(node: Node) -> None:
+    node.flip(7)
+    assert head(node).startswith(b"HTTP/1.1 200")
     assert node.upkeep.checks.chunks == 0
