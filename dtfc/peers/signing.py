@@ -21,6 +21,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from dtfc.access.signatures import Message, Proof, Secrets, authority_of, sign
+from dtfc.peers.failure import cancelled
 
 LARGEST_HASHED = 1024 * 1024
 """Bytes of a body without Content-Digest that are hashed here."""
@@ -129,7 +130,10 @@ class SigningAgent:
         self._signer.sign(method, uri, headers, has_body=False)
         try:
             return await self._agent.request(method, uri, headers, _producer(b""))
-        except ResponseFailed:
+        except ResponseFailed as failure:
+            if cancelled(failure):
+                # Whoever gave it up, or whose time was over, waits for no other one.
+                raise
             self._signer.sign(method, uri, again, has_body=False)
             return await self._agent.request(method, uri, again, _producer(b""))
 

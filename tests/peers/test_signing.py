@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import pytest_twisted
 from treq.client import HTTPClient
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
-from twisted.web.client import ResponseFailed
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseFailed, ResponseNeverReceived
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgent
 from zope.interface import implementer
@@ -193,6 +194,15 @@ def test_a_delete_on_a_dead_connection_is_signed_anew(bench: Bench) -> None:
     assert [getattr(bench.wire.proof(at), "number", None) for at in range(2)] == [1, 2]
     # With a body, if an empty one, Twisted does not send it again by itself.
     assert bench.wire.had_producer
+
+
+def test_a_delete_that_was_given_up_is_not_sent_again(bench: Bench) -> None:
+    bench.wire.failures = [ResponseNeverReceived([Failure(CancelledError())])]
+
+    with pytest.raises(ResponseNeverReceived):
+        result(bench.agent.request(b"DELETE", f"{URL}/{HEX}".encode()))
+
+    assert len(bench.wire.sent) == 1
 
 
 def test_a_delete_that_fails_twice_fails(bench: Bench) -> None:
