@@ -267,6 +267,7 @@ class Node(MultiService):
             chance=self._random,
             token=lambda: token_hex(16),
             terms=deletion_terms_of(settings),
+            gone=self._owe_nothing,
         )
         self._writer = Writer(store, self._reactor)
         self._blobs = Blobs(
@@ -470,6 +471,11 @@ class Node(MultiService):
             return
         if replicas is not None:
             replicas.start(chores=self._chores)
+
+    async def _owe_nothing(self, digest: Digest) -> None:
+        """Copy a blob that was deleted to nobody any more."""
+        if self._replicas is not None:
+            await self._replicas.forget(digest)
 
     def read_peers(self) -> None:
         """Read the peer list again, soon."""

@@ -10,7 +10,7 @@ what is remembered lies in the store; how peers are told is
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,10 @@ MOST_ROUNDS = 4
 _MANY = 1000
 
 
+async def _nothing(digest: Digest) -> None:
+    del digest
+
+
 @dataclass(frozen=True, slots=True)
 class DeletionTerms:
     """On which terms deletions are taken and spread.
@@ -90,6 +94,7 @@ class Deletions:
         chance: a random number from 0 to 1.
         token: 32 hexadecimal digits that nobody else has.
         terms: replaced as a whole when the configuration is read again.
+        gone: told of each blob that was deleted here, whoever asked for it.
     """
 
     _log = Logger()
@@ -106,6 +111,7 @@ class Deletions:
         chance: Callable[[], float],
         token: Callable[[], str],
         terms: DeletionTerms | None = None,
+        gone: Callable[[Digest], Awaitable[None]] = _nothing,
     ) -> None:
         self.terms = terms or DeletionTerms()
         self.heard: Counter[str] = Counter()
@@ -125,6 +131,7 @@ class Deletions:
         self._ticks = ticks
         self._chance = chance
         self._token = token
+        self._gone = gone
         self._allowance = Allowance(self.terms.per_minute)
         self.courier = Courier(
             self._memory,
@@ -172,6 +179,7 @@ class Deletions:
             id=name,
             here="was here" if deleted.info is not None else "was not here",
         )
+        await self._gone(digest)
         peers = self._peers()
         await self._disk.run(self._memory.address, name, peers)
         await self._wait_for([self.courier.visit(peer) for peer in peers])
@@ -306,6 +314,8 @@ class Deletions:
             self.heard["known"] += 1
             return heard.known
         self.heard["applied"] += 1
+        if record.deleted:
+            await self._gone(record.digest)
         self._log.info(
             "{what} by {sender}: {digest}, counter {counter}, id {id}, made by node {node}, {here}",
             what="deleted" if record.deleted else "allowed again",

@@ -205,9 +205,10 @@ class Outbox:
         raw = step.digest.raw
         match step:
             case Add():
+                # Whoever had a copy before may have deleted it: all are asked again.
+                c.execute("DELETE FROM copies WHERE digest = ?", (raw,))
                 found = c.execute("SELECT owner FROM entries WHERE digest = ?", (raw,)).fetchone()
                 if found is None:
-                    c.execute("DELETE FROM copies WHERE digest = ?", (raw,))
                     c.execute(
                         "INSERT INTO entries VALUES (?, ?, ?, ?, NULL)",
                         (raw, self.owner, step.at, step.at),

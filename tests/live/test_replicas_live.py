@@ -331,6 +331,17 @@ def test_what_is_wrong_is_said_at_the_start(live: Live, tmp_path: Path) -> None:
         node.start()
 
 
+def test_of_what_was_deleted_everywhere_nothing_is_owed(live: Live, tmp_path: Path) -> None:
+    cluster = Cluster(live, tmp_path, 1, "--replicas", "2").start()
+    (peer,) = cluster.peers
+    peer.end(signal.SIGKILL)
+    content = b"owed"
+    assert put(cluster.node, content)[0] == 201
+    until(lambda: cluster.queue() == 1, "it to be owed")
+    assert cluster.node.request("DELETE", f"/{sha512(content)}/allpeers")[0] == 202
+    until(lambda: cluster.queue() == 0, "the queue to be empty")
+
+
 def rot(node: LiveNode, content: bytes, at: int) -> None:
     """Change one byte of a blob on the disk."""
     digest = sha512(content)

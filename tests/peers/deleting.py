@@ -103,6 +103,7 @@ class Node:
 
     Attributes:
         old: whether it knows nothing but DELETE.
+        gone: what its deletions have said to be gone, in order.
     """
 
     def __init__(
@@ -131,8 +132,13 @@ class Node:
             chance=lambda: 0.5,
             token=lambda: f"{next(self._tokens):016x}{self.store.node_id[:16]}",
             terms=terms,
+            gone=self._note_gone,
         )
+        self.gone: list[Digest] = []
         wire.nodes[name] = self
+
+    async def _note_gone(self, digest: Digest) -> None:
+        self.gone.append(digest)
 
     def put(self, data: bytes, *, deliberate: bool = True) -> Stored | None:
         """Store bytes; a copy that is refused is None."""

@@ -68,6 +68,13 @@ def test_all_acknowledge(made: Mesh) -> None:
     assert not any(node.has(DATA) for node in (one, two, three))
 
 
+def test_whoever_copies_it_is_told_here_and_there_and_of_no_revival(made: Mesh) -> None:
+    one, other = made(2)
+    one.everywhere(DATA)
+    one.put(DATA)
+    assert one.gone == other.gone == [Digest.of(DATA)]
+
+
 def test_who_is_down_is_told_when_it_is_back(made: Mesh, wire: Wire) -> None:
     one, two = made(2)
     two.put(DATA)

@@ -106,6 +106,14 @@ def test_a_new_entry_forgets_copies_from_before(outbox: Outbox) -> None:
     assert outbox.copies(A) == []
 
 
+def test_an_entry_that_waits_forgets_copies_from_before_too(folder: str, outbox: Outbox) -> None:
+    outbox.apply([Add(A, 1.0), Wait(A, (ONE,), LATE, (OTHER,))])
+    other = Outbox(folder)
+    assert other.apply([Add(A, 2.0)]) == [False]
+    assert other.copies(A) == []
+    other.close()
+
+
 def test_the_other_process_has_its_own(folder: str, outbox: Outbox) -> None:
     other = Outbox(folder)
     try:
