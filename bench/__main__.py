@@ -77,6 +77,7 @@ def main(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 1
+    facts = machine.facts(workdir)
     rows: list[Row] = []
     failed = False
     try:
@@ -89,7 +90,6 @@ def main(arguments: list[str]) -> int:
     finally:
         shutil.rmtree(workdir, ignore_errors=True)
     rows.sort(key=lambda row: (int(re.sub(r"\D", "", row.key)), row.key))
-    facts = machine.facts()
     print("\n" + ", ".join(f"{name} {value}" for name, value in facts.items()))
     print(f"{run}\n\n{report.table(rows)}\n\n{report.notes(rows)}")
     with open(given.json, "w", encoding="utf-8") as file:
