@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from threading import get_ident
 from typing import Any, Protocol
 
 from twisted.internet import unix
@@ -126,6 +127,7 @@ class Worker(Connection):
         self._stopped = False
         self._ended = False
         self._last: Any = None
+        self._loop_thread = get_ident()
         self._clogged = False
         self._lost = 0
         self._present = (1, 1)
@@ -137,6 +139,7 @@ class Worker(Connection):
     def connectionMade(self) -> None:  # noqa: N802 - Twisted's name
         """Take note that the parent can hear."""
         self.connected_to_parent = True
+        self._loop_thread = get_ident()
         self.transport.registerProducer(self, True)
 
     def connectionLost(self, reason: Any = None) -> None:  # noqa: ARG002, N802 - Twisted's
@@ -169,7 +172,11 @@ class Worker(Connection):
         """Do nothing: the end of the channel is told otherwise."""
 
     def _send_lines(self, lines: Sequence[str]) -> None:
-        if self._clogged:
+        """Send lines of the access log, which come from a thread of the disk's."""
+        if get_ident() != self._loop_thread:
+            # A transport belongs to the loop; two threads in it lose lines.
+            self._reactor.callFromThread(self._send_lines, lines)
+        elif self._clogged:
             self._lost += len(lines)
         else:
             self.tell("lines", lines=list(lines))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Sequence
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -230,6 +231,18 @@ def test_access_lines_go_to_the_parent_without_a_log() -> None:
     scene = Scene().start()
     scene.access[0](["one", "two"])
     assert scene.said[-1] == {"kind": "lines", "lines": ["one", "two"]}
+
+
+def test_access_lines_that_come_from_a_thread_are_sent_by_the_loop() -> None:
+    scene = Scene().start()
+    queued: list[Callable[[], object]] = []
+    scene.loop.callFromThread = lambda work, *args: queued.append(lambda: work(*args))  # type: ignore[attr-defined]  # asked for here alone
+    thread = Thread(target=scene.access[0], args=(["one"],))
+    thread.start()
+    thread.join()
+    assert scene.said[-1] == {"kind": "ready"}
+    queued.pop()()
+    assert scene.said[-1] == {"kind": "lines", "lines": ["one"]}
 
 
 def test_a_parent_that_does_not_keep_up_costs_lines_not_memory(log_lines: list[str]) -> None:
