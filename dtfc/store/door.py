@@ -171,8 +171,7 @@ class Door:
             info, new = self._place(folder, whole, name, again=tombstone)
             if revival is not None:
                 # The bytes are durable, and hidden: from here on it is a PUT.
-                self._graves.write_record(folder, revival)
-                self._folders.sync_leaf(digest, folder)
+                self._revive(folder, revival, new=new)
             if tombstone:
                 self._graves.lift(folder)
             # It is seen from here on, so the catalog must say so, whatever comes.
@@ -203,6 +202,17 @@ class Door:
         if self._graves.is_deleted(folder, digest):
             raise Absent(digest.hex, deleted=True)
         return None
+
+    def _revive(self, folder: int, revival: Record, *, new: bool) -> None:
+        try:
+            self._graves.write_record(folder, revival)
+        except DtfcError:
+            # Nobody would hear that it is back. What stays is not always hidden:
+            # the tombstone is missing where an operator's marker stood for it.
+            if new:
+                self._undo(folder, revival.digest)
+            raise
+        self._folders.sync_leaf(revival.digest, folder)
 
     def _place(
         self, folder: int, whole: Whole, name: str | None, *, again: bool

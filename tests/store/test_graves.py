@@ -267,6 +267,25 @@ class TestComingBack:
         put(store)
         assert put(store).revival is None
 
+    @pytest.mark.parametrize("marked", [False, True], ids=["tombstone", "operator's"])
+    def test_where_the_record_of_a_revival_has_no_room_nothing_is_stored(
+        self, store: Store, disk: FailingDisk, *, marked: bool
+    ) -> None:
+        if marked:
+            marker = touch(store, 404)
+        store.hear(told(4))
+        if marked:
+            marker.unlink()
+        # Its bytes and its name are written before.
+        disk.fail("pwritev", errno.ENOSPC, 3)
+        with pytest.raises(NoSpace):
+            put(store)
+        assert disk.fired == 1
+        assert gone(store)
+        assert "data" not in inside(store)
+        assert rank(store) == (4, True)
+        assert put(store).revival is not None
+
     def test_the_revival_is_durable_before_the_tombstone_goes(
         self, store: Store, disk: FailingDisk
     ) -> None:
