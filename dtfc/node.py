@@ -304,6 +304,7 @@ class Node(MultiService):
             peers=self._how_peers_are,
             queue=lambda: None if self._replicas is None else self._replicas.length,
             look_up=self._discovery.ask_now,
+            changed=self._peers_changed,
         )
         pages = DeletionPages(self._deletions, self._gate)
         self.site.resource = Routes(self._blobs, status, pages).resource()

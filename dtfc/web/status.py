@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from dtfc.disk import Disk
     from dtfc.peers.picker import PeerStatus
-    from dtfc.peers.roster import Roster
+    from dtfc.peers.roster import Roster, RosterChange
     from dtfc.store.blobs import Space, Store
     from dtfc.store.outbox import Length
     from dtfc.web.families import Family
@@ -61,6 +61,7 @@ class Status:
         queue: tells how many blobs lack copies on other nodes; None where
             nothing is copied.
         look_up: asks DNS for peers, and waits for its answer.
+        changed: told what each reading of the peer list led to.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Status:
         peers: Callable[[], Sequence[PeerStatus]] = tuple,
         queue: Callable[[], Length | None] = lambda: None,
         look_up: Callable[[], Awaitable[None]] | None = None,
+        changed: Callable[[RosterChange], None] = lambda _change: None,
     ) -> None:
         self._store = store
         self._disk = disk
@@ -89,6 +91,7 @@ class Status:
         self._peers = peers
         self._queue = queue
         self._look_up = look_up
+        self._changed = changed
         self._looked = 0.0
         self._looked_at: Space | None = None
 
@@ -183,7 +186,7 @@ class Status:
     async def refresh_peers(self, request: Request) -> None:
         """Read the peer list again, and tell the peers now in force."""
         self._gate.admit(request, Verb.PUT)
-        self._roster.apply(await self._disk.run(self._roster.read))
+        self._changed(self._roster.apply(await self._disk.run(self._roster.read)))
         self._colleagues.peers_read()
         if self._look_up is not None:
             await self._look_up()

@@ -18,7 +18,7 @@ from dtfc.digest import Digest
 from dtfc.disk import InlineDisk
 from dtfc.errors import Absent, PeersUnreached, QueueFull, QuorumMissed
 from dtfc.peers.loader import RemoteInfo
-from dtfc.peers.roster import Roster
+from dtfc.peers.roster import Roster, RosterChange
 from dtfc.store.blobs import BlobInfo, Store, open_store
 from dtfc.web.blobs import Blobs, Terms
 from dtfc.web.gate import Gate
@@ -109,6 +109,7 @@ class Served:
             terms=Terms(),
             hot=HotBlobs(0),
         )
+        self.changes: list[RosterChange] = []
         status = Status(
             self.store,
             disk,
@@ -117,6 +118,7 @@ class Served:
             draining=lambda: False,
             metrics=lambda _node: b"",
             clock=Clock(),
+            changed=self.changes.append,
         )
         self._resource = Routes(self.blobs, status).app.resource()
         self._new_wire = new_wire
@@ -764,6 +766,11 @@ class TestOther:
         answer = served.ask("POST", "/refreshpeers.html", b"")
 
         assert (answer.status, answer.json["peers"]) == (200, [])
+
+    def test_refreshpeers_says_what_it_read_to_whoever_has_to_know(self, served: Served) -> None:
+        served.ask("POST", "/refreshpeers.html", b"")
+
+        assert len(served.changes) == 1
 
     def test_the_front_page(self, served: Served) -> None:
         answer = served.ask("GET", "/")
