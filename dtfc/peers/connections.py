@@ -36,7 +36,7 @@ from zope.interface import directlyProvides, implementer, providedBy
 from dtfc.peers.body import PeerLimits
 from dtfc.peers.sending import Outgoing
 
-READ_SIZE = 128 * 1024
+READ_SIZE = 256 * 1024
 """Bytes read from a socket at once: fewer, larger pieces for the loop."""
 
 IDLE_SECONDS = 60

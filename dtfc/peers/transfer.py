@@ -165,6 +165,8 @@ class Transfer:
         self._digest = digest
         self._around = around
         self._lane = lane
+        # Beside the other one, so that the hashing never waits for a write.
+        self._hash_lane = Lane(around.disk)
         self._partial = partial
         self._watcher = watcher
         self._ancestors = frozenset(ancestors)
@@ -487,14 +489,14 @@ class Transfer:
     async def _catch_up_in_steps(self) -> None:
         try:
             while self._partial.behind:
-                self._news.update(await self._lane.run(self._partial.catch_up))
+                self._news.update(await self._hash_lane.run(self._partial.catch_up))
                 self._tell_news()
         finally:
             self._catching_up = False
 
     async def _verify(self) -> None:
         while self._partial.behind:
-            self._news.update(await self._lane.run(self._partial.catch_up))
+            self._news.update(await self._hash_lane.run(self._partial.catch_up))
         self._tell_news()
         try:
             stored = await self._lane.run(self._partial.commit, self.name)

@@ -7,8 +7,10 @@ other ones. Neither is ever trusted: what is there is hashed again by the
 process that goes on with it, and the whole goes through the same door as every
 other blob. The lock on the file makes one load a node.
 
-The SHA-512 is taken from 0 on, as far as there are no holes; a chunk's SHA-256
-when it is whole. What lies behind a hole is read back when the hole is filled.
+The SHA-512 is taken from 0 on, as far as there are no holes, and the SHA-256 of
+each chunk beside it, of what is read back from the page cache: so those who
+wait for bytes do not wait for hashes. Of a chunk behind a hole the SHA-256 is
+taken when it is whole.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ import fcntl
 import hashlib
 import os
 import stat
+import threading
 from collections.abc import Sequence
 
 from dtfc.digest import Digest
 from dtfc.errors import Busy, NoSpace, StoreFailure, WrongDigest
+from dtfc.store import syscalls
 from dtfc.store.chunkmap import CHUNK, count_of
 from dtfc.store.door import Door, Whole
 from dtfc.store.facts import Stored
@@ -32,14 +36,20 @@ from dtfc.store.spans import Spans
 from dtfc.store.volume import Scratch, Volume, write_all
 
 STATE = ".state"
+
+#: Bytes after which the disk is asked to begin, so that the fsync at the end
+#: finds most of the work done.
+_WRITE_EVERY = 16 << 20
+
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Partial:
     """The bytes of a blob so far.
 
-    Used from one thread at a time, but :attr:`fd` may be read by others, where
-    :attr:`held` says so, until :meth:`close` or :meth:`discard`.
+    Used from one thread at a time, but :meth:`catch_up` may run in another one
+    beside, and :attr:`fd` may be read by others, where :attr:`held` says so,
+    until :meth:`close` or :meth:`discard`.
 
     Args:
         digest: what the whole must hash to.
@@ -64,6 +74,11 @@ class Partial:
         self._known: dict[int, bytes] = {}
         self._taken_over = False
         self._told = 0
+        self._writing_from = 0
+        # Who hashes holds it, and who changes what was hashed.
+        self._hashing = threading.Lock()
+        # Around what is looked at and changed in two threads.
+        self._looking = threading.Lock()
 
     @property
     def fd(self) -> int:
@@ -78,7 +93,11 @@ class Partial:
     @property
     def behind(self) -> bool:
         """Whether there are more bytes from 0 on than were hashed."""
-        return self._growth.length < self.held.front
+        return self._growth.length < self._front()
+
+    def _front(self) -> int:
+        with self._looking:
+            return self.held.front
 
     # -- what an earlier process left -----------------------------------------------
 
@@ -134,16 +153,17 @@ class Partial:
         Raises:
             StoreFailure: it cannot be read.
         """
-        with self._volume.failing("read a partial blob"):
+        with self._hashing, self._volume.failing("read a partial blob"):
             for _ in range(most):
                 at = self._growth.length
-                left = self.held.front - at
-                if left <= 0:
+                left = self._front() - at
+                if left <= 0 or self.fd < 0:
                     break
                 content = os.pread(self.fd, min(left, CHUNK - at % CHUNK), at)
                 if not content:
                     # The file is shorter than was believed.
-                    self.held.remove(at, self.held.front)
+                    with self._looking:
+                        self.held.remove(at, self.held.front)
                     break
                 if at % CHUNK == 0:
                     self._growth.mark()
@@ -152,7 +172,7 @@ class Partial:
                     self._growth.take_chunk(content, known)
                 else:
                     self._growth.take([content])
-        return self._newly_hashed()
+            return self._newly_hashed()
 
     def _newly_hashed(self) -> list[tuple[int, bytes]]:
         """Return the chunks that were hashed from 0 on and that nobody was told of yet."""
@@ -163,6 +183,14 @@ class Partial:
                 found.append((index, chunks.hash_of(index)))
             self._known.pop(index, None)
         self._told = max(self._told, len(chunks))
+        total = self.total
+        if total is not None and total % CHUNK and self._growth.length >= total:
+            # The last one is shorter, so it is not known to be whole.
+            last = total // CHUNK
+            if self._told == last and self._known.pop(last, None) is None:
+                content = os.pread(self.fd, total - last * CHUNK, last * CHUNK)
+                found.append((last, hashlib.sha256(content).digest()))
+            self._told = max(self._told, last + 1)
         return found
 
     # -- more -------------------------------------------------------------------------
@@ -235,13 +263,19 @@ class Partial:
         end = at + sum(map(len, blocks))
         before = self.held.front
         gaps = list(self.held.gaps(at, end))
-        if gaps == [(at, end)] and at == self._growth.length == before:
+        if gaps == [(at, end)] and at == self._growth.length == before and self._state is None:
             self._append(blocks)
-        elif gaps:
-            self._write_at(at, blocks, gaps)
-        self.held.add(at, end)
-        found = self._newly_hashed() + self._whole_now(at, end)
-        self._note(found)
+            found = self._newly_hashed()
+        else:
+            # What others wait for is the bytes: the hashes are taken beside.
+            if gaps:
+                self._write_at(at, blocks, gaps)
+            found = []
+        with self._looking:
+            self.held.add(at, end)
+        if self._state is None or at > self.held.front:
+            found += self._whole_now(at, end)
+        self._note(at, end)
         return found
 
     def _append(self, blocks: Sequence[bytes]) -> None:
@@ -282,10 +316,19 @@ class Partial:
                 found.append((index, sha256))
         return found
 
-    def _note(self, found: Sequence[tuple[int, bytes]]) -> None:
-        if self._state is not None:
+    def _note(self, at: int, end: int) -> None:
+        if self._state is not None and self.total is not None:
+            whole = [
+                index
+                for index in range(at // CHUNK, -(-end // CHUNK))
+                if self.held.has(index * CHUNK, min((index + 1) * CHUNK, self.total))
+            ]
             with self._volume.failing("keep the state of a load"):
-                self._state.put(self.held.front, dict.fromkeys((i for i, _ in found), HERE))
+                self._state.put(self.held.front, dict.fromkeys(whole, HERE))
+            front = self.held.front
+            if front - self._writing_from >= _WRITE_EVERY:
+                syscalls.start_writing(self.fd, self._writing_from, front - self._writing_from)
+                self._writing_from = front
 
     def _cut_to_length(self) -> None:
         """Drop what was written but not hashed, or see to it that it is hashed again."""
@@ -315,10 +358,11 @@ class Partial:
             StoreFailure: as the operating system says, or it is stored by now:
                 its bytes are the blob's.
         """
-        with self._volume.failing("empty a part of a partial blob"):
+        with self._hashing, self._volume.failing("empty a part of a partial blob"):
             self._unseal()
             for index in chunks:
-                self.held.remove(index * CHUNK, (index + 1) * CHUNK)
+                with self._looking:
+                    self.held.remove(index * CHUNK, (index + 1) * CHUNK)
                 self._known.pop(index, None)
             self._rewind(min(chunks) * CHUNK)
             if self._state is not None:
@@ -346,18 +390,20 @@ class Partial:
             StoreFailure: as the operating system says, or it is stored by now:
                 its bytes are the blob's.
         """
-        with self._volume.failing("empty a partial blob"):
+        with self._hashing, self._volume.failing("empty a partial blob"):
             self._unseal()
             if self._state is None:
                 os.ftruncate(self.fd, 0)
             else:
                 # Somebody may be sending from the file: let him find out by himself.
                 self._state.take_back(0, dict.fromkeys(range(self._state.count), ABSENT))
-        self._growth.restart()
-        self._known.clear()
-        self._told = 0
-        self.held.clear()
-        self._taken_over = True
+            self._growth.restart()
+            self._known.clear()
+            self._told = 0
+            self._writing_from = 0
+            with self._looking:
+                self.held.clear()
+            self._taken_over = True
 
     # -- its end ------------------------------------------------------------------------
 
@@ -427,17 +473,19 @@ class Partial:
 
     def close(self) -> None:
         """Keep the file for later and let others have it; harmless when repeated."""
-        self._drop_state()
-        self._source.path = None
-        self._source.drop()
+        with self._hashing:
+            self._drop_state()
+            self._source.path = None
+            self._source.drop()
 
     def discard(self) -> None:
         """Remove the file; harmless after a commit, and when repeated."""
-        if self._source.path is not None:
+        with self._hashing:
+            if self._source.path is not None:
+                self._source.drop()
+                self._remove_state()
+            self._drop_state()
             self._source.drop()
-            self._remove_state()
-        self._drop_state()
-        self._source.drop()
 
     def _drop_state(self) -> None:
         state, self._state = self._state, None
