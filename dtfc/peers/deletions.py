@@ -56,6 +56,9 @@ WORKED_ON = 3.0
 #: Rounds with peers at once.
 MOST_ROUNDS = 4
 
+#: Peers that are told at once of what was stored again; the others are compared with soon.
+MOST_TELLINGS = 100
+
 #: Receipts that are tidied up in one turn.
 _MANY = 1000
 
@@ -209,6 +212,9 @@ class Deletions:
             counter=record.counter,
         )
         for peer in self._peers():
+            if len(self._telling) >= MOST_TELLINGS:
+                self._due[peer] = 0.0
+                continue
             telling = Deferred.fromCoroutine(self._tell_one(peer, record))
             self._telling.add(telling)
             telling.addBoth(self._has_told, telling)

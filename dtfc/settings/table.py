@@ -308,7 +308,8 @@ class Settings:
         "N",
         values.integer(1, 10_000_000),
         "6000",
-        "How many deletions a minute are taken from peers; further ones come later (429).",
+        "How many deletions a minute are taken from peers, by each process; further ones come "
+        "later (429).",
         reloadable=True,
     )
     deletion_ttl: float = setting(

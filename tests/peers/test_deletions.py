@@ -11,8 +11,8 @@ from twisted.internet.defer import Deferred
 
 from dtfc.digest import Digest
 from dtfc.errors import BadInput, Denied
-from dtfc.peers.agreement import records_body
-from dtfc.peers.deletions import TURN, UNLISTED, DeletionTerms
+from dtfc.peers.agreement import parse_records, records_body
+from dtfc.peers.deletions import MOST_TELLINGS, TURN, UNLISTED, DeletionTerms
 from dtfc.store import durable
 from dtfc.store.records import Record
 from tests.peers.deleting import Node, Wire, mesh, now
@@ -177,6 +177,29 @@ def test_a_later_put_that_was_not_known_overrules(made: Mesh, wire: Wire) -> Non
     assert two.has(DATA)
     assert one.rank(DATA) == two.rank(DATA)
     assert one.load(DATA, two)
+
+
+def test_of_what_is_stored_again_no_more_are_told_at_once_than_may_be(
+    made: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = made(2)
+    asked: list[str] = []
+
+    def silent(peer: str, _records: object) -> Deferred[None]:
+        asked.append(peer)
+        return Deferred()
+
+    one.deletions.start(chores=True)
+    one.clock.advance(1)
+    one.store.hear(parse_records(told(1, deleted=False))[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(one.deletions._correspondence, "tell", silent)
+        for _ in range(MOST_TELLINGS + 5):
+            one.deletions.revived(parse_records(told(1, deleted=False))[0])
+    assert len(asked) == MOST_TELLINGS
+    one.clock.advance(TURN)
+    assert other.rank(DATA) == (1, False)
+    now(Deferred.fromCoroutine(one.deletions.stop()).addCallback(lambda _none: True))
 
 
 def test_a_revival_is_told_at_once(made: Mesh) -> None:
