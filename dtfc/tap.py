@@ -33,6 +33,7 @@ from dtfc.replicas.filterfile import read_filter
 from dtfc.settings import TABLE, Loaded, Settings, load
 from dtfc.settings.declaring import Setting
 from dtfc.settings.reading import unknown
+from dtfc.steady import Dated, keep_steady
 
 BAD_USAGE = 2
 
@@ -101,6 +102,7 @@ def makeService(options: Options) -> MultiService:  # noqa: N802 - Twisted's nam
     """
     from twisted.internet import reactor  # noqa: PLC0415 - twistd's --reactor has chosen by now
 
+    keep_steady(reactor)
     parent = options.parent if options.parent is not None else {}
     read = partial(load, dict(options), dict(os.environ), os.getcwd())
     try:
@@ -142,7 +144,7 @@ def _node(settings: Settings, reactor: Any, log: ReopenableFile | None) -> Any:
     # process becomes may not be able to read it.
     from dtfc.node import Node  # noqa: PLC0415 - --help and --check-config do without
 
-    return Node(settings, reactor, (log or LoggedLines()).lines)
+    return Node(settings, Dated(reactor), (log or LoggedLines()).lines)
 
 
 def _crew(settings: Settings, reactor: Any, log: ReopenableFile | None) -> Crew:

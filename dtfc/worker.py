@@ -27,6 +27,7 @@ from zope.interface import provider
 from dtfc.daemon.place import HEARS, SAYS
 from dtfc.daemon.worker import IGNORED, Worker
 from dtfc.settings import Settings
+from dtfc.steady import Dated, keep_steady
 
 _LONGEST = 64 * 1024
 
@@ -51,6 +52,7 @@ def main(index: int, reactor_module: str) -> None:
     # mypy knows them as a module, and as the class for Windows.
     reactor: Any = installed
     channel: Any = stdio.StandardIO
+    keep_steady(reactor)
 
     def make(
         settings: Settings,
@@ -60,7 +62,7 @@ def main(index: int, reactor_module: str) -> None:
         *,
         chores: bool,
     ) -> Node:
-        return Node(settings, reactor, access_log, colleagues=colleagues, chores=chores)
+        return Node(settings, Dated(reactor), access_log, colleagues=colleagues, chores=chores)
 
     worker = Worker(reactor, make)
     globalLogBeginner.beginLoggingTo([observer(worker)], redirectStandardIO=False)

@@ -36,7 +36,8 @@ def wakeups_of(reactor: Any) -> Wakeups | None:
     Returns:
         None where the reactor does not use epoll: then it tells itself.
     """
-    if not hasattr(select, "epoll") or type(reactor).__name__ != "EPollReactor":
+    kind = type(getattr(reactor, "plain", reactor)).__name__
+    if not hasattr(select, "epoll") or kind != "EPollReactor":
         return None
     return Wakeups(reactor)
 
