@@ -18,7 +18,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from dtfc.errors import Denied, DtfcError, StoreFailure
+from dtfc.errors import Denied, DtfcError, NoSpace, StoreFailure
 from dtfc.peers.agreement import (
     Allowance,
     Heard,
@@ -287,6 +287,7 @@ class Deletions:
         until = self._ticks() + WORKED_ON
         known = await self._disk.run(self._known, records)
         newer: list[Record] = []
+        full: NoSpace | None = None
         for taken, record in enumerate(records):
             ours = known.get(record.digest)
             if record.newer_than(ours):
@@ -295,11 +296,17 @@ class Deletions:
                 if not self._allowance.take(self._ticks()):
                     self.heard["put off"] += 1
                     return Heard(taken, tuple(newer)), self._allowance.wait()
-                ours = await self._apply(record, sender)
+                try:
+                    ours = await self._apply(record, sender)
+                except NoSpace as error:
+                    # The others may free the disk.
+                    full = error
             else:
                 self.heard["known"] += 1
             if ours is not None and ours.newer_than(record):
                 newer.append(ours)
+        if full is not None:
+            raise full
         return Heard(len(records), tuple(newer)), None
 
     def _known(self, records: Sequence[Record]) -> dict[Digest, Record]:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from dtfc.store.repair import Repair
     from dtfc.store.volume import Volume
 
+#: Bytes of the disk for each level of a new folder.
+_FOLDER_COSTS = 4096
+
 
 class Graves:
     """Deletes blobs, and keeps what is remembered of that.
@@ -126,6 +129,7 @@ class Graves:
             NoSpace, StoreFailure: it is not remembered.
         """
         digest = record.digest
+        self._require_room(digest)
         with self._folders.making(digest) as folder:
             known = self._known(folder, digest)
             if known is not None and not record.newer_than(known):
@@ -139,6 +143,19 @@ class Graves:
             self._memory.note(record)
             self._tell_catalog(folder, digest)
         return Heard(record, changed=True)
+
+    def _require_room(self, digest: Digest) -> None:
+        """Keep the reserve for what frees the disk: the deletion of what is here.
+
+        Raises:
+            NoSpace: to remember something of what never was here would eat into it.
+        """
+        with self._volume.failing("open a blob's folder"):
+            folder = self._folders.open(digest)
+        if folder is None:
+            self._volume.require_room(_FOLDER_COSTS * len(self._layout.levels(digest)))
+        else:
+            os.close(folder)
 
     def _bury_with(self, folder: int, record: Record) -> BlobInfo | None:
         """Delete under a record; the caller holds the lock."""

@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from dtfc.digest import Digest
-from dtfc.errors import BadInput, Denied
+from dtfc.errors import BadInput, Denied, NoSpace
 from dtfc.peers.agreement import parse_records, records_body
 from dtfc.peers.deletions import MOST_TELLINGS, TURN, UNLISTED, DeletionTerms
 from dtfc.store import durable
@@ -263,6 +263,20 @@ class TestThreat17:
         one.clock.advance(wait)
         heard, wait = self.hear(one, records_body(records))
         assert heard.taken == 67
+
+    def test_what_is_here_goes_although_there_is_no_room_to_remember_the_rest(
+        self, made: Mesh
+    ) -> None:
+        (one,) = made(1)
+        one.put(DATA)
+        one.store.set_reserve(1 << 60)
+        elsewhere = Record(
+            Digest.of(b"not here"), 1, deleted=True, id="ab" * 16, at="2026", node="cd" * 16
+        )
+        here = Record(Digest.of(DATA), 1, deleted=True, id="ab" * 16, at="2026", node="cd" * 16)
+        with pytest.raises(NoSpace):
+            self.hear(one, records_body([elsewhere, here]))
+        assert not one.has(DATA)
 
     def test_what_was_too_many_comes_later(self, made: Mesh) -> None:
         one, two = made(2)

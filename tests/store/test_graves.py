@@ -156,6 +156,18 @@ class TestHearing:
         assert gone(store)
         assert rank(store) == (4, True)
 
+    def test_one_of_what_is_not_here_does_not_eat_into_the_reserve(self, store: Store) -> None:
+        store.set_reserve(1 << 60)
+        with pytest.raises(NoSpace):
+            store.hear(told(4))
+        assert rank(store) is None
+
+    def test_one_of_what_is_here_may(self, store: Store) -> None:
+        put(store)
+        store.set_reserve(1 << 60)
+        store.hear(told(4))
+        assert gone(store)
+
     def test_one_of_what_is_not_here_blocks_it(self, store: Store) -> None:
         store.hear(told(4))
         with pytest.raises(Absent):
