@@ -130,7 +130,8 @@ class LoadSource:
     def step(self, offset: int, count: int) -> int:
         """Return how many of these bytes to send at once."""
         there = self._open_to(offset) - offset
-        return min(count, there if there > 0 else LEAST)
+        # The first byte waits for no second one.
+        return min(count, there if there > 0 else LEAST if len(self._sent) else 1)
 
     def ready(self, offset: int, count: int) -> int:
         """Return the file from which these bytes may leave now; -1 if from none yet.

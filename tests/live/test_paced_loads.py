@@ -32,8 +32,8 @@ def paced() -> Iterator[Pace]:
     """Start peers, and end them."""
     started: list[PacedPeer] = []
 
-    def start(path: Path, rate: float = 0) -> PacedPeer:
-        peer = PacedPeer(path, free_port(), rate)
+    def start(path: Path, rate: float = 0, delay: float = 0) -> PacedPeer:
+        peer = PacedPeer(path, free_port(), rate, delay)
         started.append(peer)
         return peer
 
@@ -88,12 +88,12 @@ def tail_of(url: str, count: int) -> tuple[float, bytes]:
     return time.monotonic() - begun, got.stdout
 
 
-def first_byte_and_end(
-    live: Live, folder: Path, paced: Pace, size: int, rate: float
+def first_byte_and_end(  # noqa: PLR0917 -- two callers
+    live: Live, folder: Path, paced: Pace, size: int, rate: float, delay: float
 ) -> tuple[Fetched, Fetched]:
     """Fetch a blob from a peer itself, then through a node."""
     path, digest = blob_of(folder, size)
-    peer = paced(path, rate)
+    peer = paced(path, rate, delay)
     node = node_with(live, folder, [peer])
     itself = Fetched(f"{peer.url}/{digest}/nopeerload")
     through = Fetched(f"{node.url}/{digest}")
@@ -134,9 +134,15 @@ def test_a_second_peer_makes_it_faster(live: Live, tmp_path: Path, paced: Pace) 
 
 @pytest.mark.prove
 def test_figures_of_a_limited_peer(live: Live, tmp_path: Path, paced: Pace) -> None:
-    itself, through = first_byte_and_end(live, tmp_path, paced, 1024 * MIB, 50e6)
+    near = first_byte_and_end(live, tmp_path, paced, 16 * MIB, 50e6, 0)
     print(
-        f"\n1 GiB, peer limited to 50 MB/s: first byte {itself.first * 1000:.1f} ms from the peer, "
+        f"\na peer on this machine: first byte {near[0].first * 1000:.1f} ms from it, "
+        f"{near[1].first * 1000:.1f} ms through the node"
+    )
+    itself, through = first_byte_and_end(live, tmp_path, paced, 1024 * MIB, 50e6, 0.02)
+    print(
+        "\n1 GiB, peer limited to 50 MB/s, 20 ms away: "
+        f"first byte {itself.first * 1000:.1f} ms from the peer, "
         f"{through.first * 1000:.1f} ms through the node ({through.first / itself.first:.2f}); "
         f"all {itself.seconds:.2f} s and {through.seconds:.2f} s "
         f"({through.seconds / itself.seconds:.3f})"

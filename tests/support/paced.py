@@ -1,10 +1,11 @@
 """A peer that sends no faster than it is told, as a process of its own.
 
-    python tests/support/paced.py FILE PORT RATE
+    python tests/support/paced.py FILE PORT RATE DELAY
 
 Answers ``/<digest>/nopeerload`` (whole, and one range), ``/<digest>/chunks``, and
 ``/sent``: the bytes of bodies that have left. ``RATE`` is in bytes a second, for all
-connections together, each getting its turn; 0 for no limit.
+connections together, each getting its turn; 0 for no limit. ``DELAY`` is in seconds, before
+each answer with bytes: as far away is the peer.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ class Pace:
 class Peer:
     """Serves one file."""
 
-    def __init__(self, path: Path, rate: float) -> None:
+    def __init__(self, path: Path, rate: float, delay: float) -> None:
         self._path = path
+        self._delay = delay
         self._length = path.stat().st_size
         self._pace = Pace(rate)
         self._sent = 0
@@ -88,6 +90,7 @@ class Peer:
 
     async def _blob(self, head: bytes, writer: asyncio.StreamWriter) -> None:
         start, stop = 0, self._length
+        await asyncio.sleep(self._delay)
         found = re.search(rb"(?i)\r\nrange: *bytes=([0-9]+)-([0-9]*)", head)
         if found:
             start = int(found[1])
@@ -110,9 +113,9 @@ class Peer:
                 self._sent += len(piece)
 
 
-async def main(path: str, port: str, rate: str) -> None:
-    """Serve until the end of the input."""
-    peer = Peer(Path(path), float(rate))
+async def main(path: str, port: str, rate: str, delay: str) -> None:
+    """Serve until it is killed."""
+    peer = Peer(Path(path), float(rate), float(delay))
     peer.read()
     server = await asyncio.start_server(peer.serve, "127.0.0.1", int(port))
     async with server:
@@ -126,12 +129,13 @@ class PacedPeer:
         path: the blob.
         port: where it listens.
         rate: bytes a second; 0 for no limit.
+        delay: seconds before each answer.
     """
 
-    def __init__(self, path: Path, port: int, rate: float = 0) -> None:
+    def __init__(self, path: Path, port: int, rate: float = 0, delay: float = 0) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self._process = subprocess.Popen(
-            [sys.executable, __file__, str(path), str(port), str(rate)]
+            [sys.executable, __file__, str(path), str(port), str(rate), str(delay)]
         )
         deadline = time.monotonic() + 30
         while True:

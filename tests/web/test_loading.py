@@ -103,9 +103,12 @@ def test_as_much_as_is_there_is_sent_at_once(load: ALoad, source: LoadSource) ->
     assert source.step(10, CHUNK) == 990
 
 
-def test_while_nothing_is_there_little_is_waited_for(source: LoadSource) -> None:
-    assert source.step(0, CHUNK) == LEAST
-    assert source.step(0, 10) == 10
+def test_while_nothing_is_there_little_is_waited_for(load: ALoad, source: LoadSource) -> None:
+    assert source.step(0, CHUNK) == 1
+    load.come(5)
+    assert source.ready(0, 5) >= 0
+    assert source.step(5, CHUNK) == LEAST
+    assert source.step(5, 10) == 10
 
 
 def test_the_last_chunk_is_held_back_although_it_has_come(load: ALoad, source: LoadSource) -> None:
