@@ -30,7 +30,8 @@ from dtfc.peers.surroundings import Surroundings
 from dtfc.peers.transfer import Transfer
 from dtfc.store.chunkmap import CHUNK, ChunkMap
 from dtfc.store.facts import BlobInfo
-from dtfc.store.partials import Partial, Watched
+from dtfc.store.looking import Watched
+from dtfc.store.partials import Partial
 from dtfc.store.spans import Spans
 
 FIRST_LOOK = 0.05

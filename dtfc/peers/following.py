@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from dtfc.disk import Lane
-from dtfc.store.partials import Watched
+from dtfc.store.looking import Watched
 from dtfc.store.spans import Spans
 
 LOOK_EVERY = 0.03

@@ -22,8 +22,9 @@ from dtfc.store.folders import Folders
 from dtfc.store.graves import Graves
 from dtfc.store.incoming import Intake
 from dtfc.store.layout import Layout, is_shard, open_layout
+from dtfc.store.looking import Watched
 from dtfc.store.memory import Memory
-from dtfc.store.partials import Partial, Partials, Watched
+from dtfc.store.partials import Partial, Partials
 from dtfc.store.power import Running
 from dtfc.store.records import Record
 from dtfc.store.repair import Repair
