@@ -320,6 +320,27 @@ def test_sighup_puts_a_whole_filter_in_force_or_nothing(
     assert not is_copied(b"four", "a.txt")
 
 
+def test_copies_are_signed_and_a_wrong_secret_is_said(live: Live, tmp_path: Path) -> None:
+    cluster = Cluster(live, tmp_path, 2, "--replicas", "2", "--write-quorum", "2")
+    secret, other = tmp_path / "secret", tmp_path / "other"
+    for path in (secret, other):
+        path.touch(mode=0o600)
+        path.write_text(os.urandom(32).hex() + "\n")
+    right, wrong = cluster.peers
+    for node in (cluster.node, right):
+        node.flags += ["--peer-secret-file", str(secret)]
+    wrong.flags += ["--peer-secret-file", str(other)]
+    cluster.start()
+    for number in range(30):
+        size = random.Random(number).choice([10, 200_000])
+        content = random.Random(number).randbytes(size)
+        # Where the other one would have been first, it refuses, and this one takes it.
+        assert put(cluster.node, content)[1]["replicas"] == 2
+        assert cluster.holders(content) == [right]
+    assert metric(cluster.node, 'dtfc_replica_failed_total{reason="refused"}') > 0
+    assert "401" in wrong.log()
+
+
 def test_what_is_wrong_is_said_at_the_start(live: Live, tmp_path: Path) -> None:
     rules = tmp_path / "filter"
     rules.write_text("\nfoo\n")
