@@ -411,6 +411,26 @@ class TestTheQueue:
         assert [digest for digest in digests if len(owing.peers.holders(digest)) != 2] == []
         assert owing.queue() == 0
 
+    def test_a_copy_that_was_lost_before_the_last_put_is_made_again(self, owing: Owing) -> None:
+        owing.start()
+        digest = owing.owe()
+        lost, down = owing.places(digest)
+        owing.peers.held.clear()
+        owing.peers.down = {down}
+        owing.owe()
+        assert owing.peers.holders(digest) == {lost}
+        # A new disk; then the blob is stored again, and the node dies before
+        # it could ask.
+        owing.peers.held.clear()
+        owing.peers.slow = {lost}
+        owing.owe()
+        owing.stop()
+        owing.peers.down = set()
+        owing.peers.slow = set()
+        owing.start()
+        owing.pass_time(3)
+        assert owing.peers.holders(digest) == {lost, down}
+
     def test_what_a_process_leaves_goes_to_one_that_lives(
         self, owing: Owing, contents: Contents
     ) -> None:

@@ -114,6 +114,12 @@ def test_an_entry_that_waits_forgets_copies_from_before_too(folder: str, outbox:
     other.close()
 
 
+def test_a_second_put_forgets_copies_from_before(outbox: Outbox) -> None:
+    outbox.apply([Add(A, 1.0), Wait(A, (ONE,), LATE, (OTHER,))])
+    outbox.apply([Add(A, 2.0)])
+    assert outbox.copies(A) == []
+
+
 def test_the_other_process_has_its_own(folder: str, outbox: Outbox) -> None:
     other = Outbox(folder)
     try:
