@@ -92,6 +92,10 @@ class Graves:
                 buried = self._bury(folder, line)
             self._folders.sync(digest, folder)
             clear(self._volume, folder)
+            if at is None and info is not None:
+                # No tombstone says so, and a log may still hold the bytes.
+                with contextlib.suppress(NoSpace):
+                    self._volume.replace(folder, notes.NAMES, notes.names_file(()))
             self._folders.sync_leaf(digest, folder)
             if not buried:
                 self._bury_after_all(digest, folder, line)

@@ -204,6 +204,8 @@ class Replay:
             known = notes.read_record(folder, record.digest)
             if known is not None and known.deleted:
                 return True
+            if marker is not None and _is_emptied(folder):
+                return True
             changed = rewrite or not _holds(folder, record.body)
             if changed:
                 # Gone first, for on a full disk nothing takes their place yet.
@@ -229,6 +231,15 @@ class Replay:
                 self._door.enter(whole, record.name, deliberate=False)
         finally:
             scratch.drop()
+
+
+def _is_emptied(folder: int) -> bool:
+    """Tell whether a blob was deleted beside an operator's marker, which has no place for that.
+
+    What is left then is a file of names that holds none. A loss of power leaves
+    none, or one that is torn.
+    """
+    return not notes.exists(folder, notes.DATA) and notes.read_whole_names(folder) == ()
 
 
 def _holds(folder: int, body: bytes) -> bool:

@@ -333,3 +333,20 @@ def test_what_an_operator_denies_is_mended_and_stays_denied(
     with again.open(DIGESTS[0]) as blob:
         assert os.pread(blob.fd, 10_000, 0) == ALL[0].body
     again.close()
+
+
+def test_what_was_deleted_beside_an_operators_marker_stays_deleted(
+    begun: tuple[Store, Together],
+) -> None:
+    store, together = begun
+    marker = Path(store.layout.marker(DIGESTS[0], 404))
+    marker.touch()
+    store.delete(DIGESTS[0])
+    base = cut_power(store, together)
+
+    again = open_store(base, reserve=0)
+    assert not again.keeps(DIGESTS[0])
+    marker.unlink()
+    with pytest.raises(Absent):
+        again.open(DIGESTS[0])
+    again.close()
