@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from dtfc.digest import Digest
 from dtfc.node import Node
 from dtfc.settings import Settings, load
+from simulate.hermetic import close_databases
 from simulate.liars import Liar
 from simulate.machine import Machine, SlowDisk
 from simulate.network import Network
@@ -30,6 +31,11 @@ FLAGS: dict[str, Any] = {
     "absent-ttl": "2s",
     "quarantine-retry": "20s",
     "scrub-rate": "0",
+    "reconcile-period": "20s",
+    "deletion-ttl": "36500d",
+    "quorum-timeout": "4s",
+    "replica-patience": "30s",
+    "replica-retry": "10s",
     "write-stall": "10s",
     "header-timeout": "5s",
     "idle-timeout": "20s",
@@ -157,7 +163,7 @@ class Cluster:
         self.network.vanish(place.address, silently=silently)
         # SQLite's files by SQLite, which would close them once more; the others as a
         # kernel does. That is all a process leaves: what it wrote.
-        running.node.store.catalog.close()
+        close_databases(place.folder)
         for descriptor in descriptors_below(place.folder):
             os.close(descriptor)
         self.graves.append(running)

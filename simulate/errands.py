@@ -35,6 +35,8 @@ class Errands:
         """Answers by kind."""
         self.open: dict[int, str] = {}
         """What has not been answered yet, in words."""
+        self.receipts: list[tuple[str, Write, str]] = []
+        """Of deletions everywhere: which blob, what was asked, where to ask how far it is."""
         self._world = world
         self._truth = truth
         self._digests = list(truth.blobs)
@@ -64,7 +66,7 @@ class Errands:
 
         def over(answer: Answer) -> None:
             stored = self._truth.check_put(what, digest, answer, right=not wrong)
-            self._written(node, digest, write, answer, acknowledged=stored)
+            self._written(digest, write, answer, acknowledged=stored)
 
         head = request_head("PUT", f"/{path}", address_of(node), {"Content-Length": str(len(body))})
         return self._ask(what, node, head, over, body=body)
@@ -77,19 +79,38 @@ class Errands:
         def over(answer: Answer) -> None:
             # 404 is an acknowledgement, too: it was not here, and is blocked.
             done = answer.complete and answer.status in (200, 404)
-            self._written(node, digest, write, answer, acknowledged=done)
+            self._written(digest, write, answer, acknowledged=done)
 
         head = request_head("DELETE", f"/{digest}", address_of(node), {})
         return self._ask(f"DELETE of blob {blob} on node {node}", node, head, over)
 
+    def everywhere(self, *, node: int, blob: int) -> Answer:
+        """Delete a blob on all nodes."""
+        digest = self._digests[blob]
+        write = self._truth.begins(node, digest, "everywhere", self._world.now)
+
+        def over(answer: Answer) -> None:
+            if answer.complete and answer.status == 202:
+                self.receipts.append((digest, write, answer.fields.get("location", "")))
+                self._truth.acknowledged(digest, write, self._world.now)
+
+        head = request_head("DELETE", f"/{digest}/allpeers", address_of(node), {})
+        return self._ask(f"DELETE-ALL of blob {blob} on node {node}", node, head, over)
+
+    def receipt(self, node: int, path: str) -> Answer:
+        """Ask how far a deletion everywhere is."""
+        head = request_head("GET", path, address_of(node), {})
+        return self._ask(f"RECEIPT {path} from node {node}", node, head, lambda _answer: None)
+
     def _written(
-        self, node: int, digest: str, write: Write | None, answer: Answer, *, acknowledged: bool
+        self, digest: str, write: Write | None, answer: Answer, *, acknowledged: bool
     ) -> None:
         if write is None:
             return
         if acknowledged:
-            self._truth.acknowledged(node, digest, write, self._world.now)
-        elif answer.complete:
+            self._truth.acknowledged(digest, write, self._world.now)
+        elif answer.complete and answer.status != 503:
+            # 503 may mean that it is stored, and has too few copies.
             write.ended = self._world.now
 
     def get(

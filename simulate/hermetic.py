@@ -10,16 +10,35 @@ from __future__ import annotations
 import os
 import random
 import secrets
+import sqlite3
 import sys
 import time
 import uuid
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet import task
+
 from simulate.world import World
 
 #: Bytes of a chunk in a simulation: small, so that small blobs have several.
 CHUNK = 16 * 1024
+
+
+#: Connections to SQLite that were opened, with the paths of their files.
+databases: list[tuple[str, sqlite3.Connection]] = []
+
+
+def close_databases(folder: str) -> None:
+    """Close what a dead process had open in a folder.
+
+    SQLite must close its files itself: it keeps account of them for the process,
+    and here that process lives on.
+    """
+    for path, connection in list(databases):
+        if path.startswith(folder + "/"):
+            connection.close()
+            databases.remove((path, connection))
 
 
 def use_small_chunks() -> None:
@@ -67,3 +86,14 @@ def seal(world: World) -> None:
         for name, function in functions.items():
             setattr(module, name, function)
     random.seed(chance.random())
+    connect = sqlite3.connect
+
+    def connect_and_note(path: Any, *args: Any, **kwargs: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(path, *args, **kwargs)
+        databases.append((os.fsdecode(path).removeprefix("file:").partition("?")[0], connection))
+        return connection
+
+    setattr(sqlite3, "connect", connect_and_note)  # noqa: B010 -- for the whole process
+    # What Twisted does bit by bit for the whole process, such as sending a body.
+    cooperator = task.Cooperator(scheduler=lambda go_on: world.after(0.001, go_on))
+    setattr(task, "_theCooperator", cooperator)  # noqa: B010 -- Twisted has no public name

@@ -17,7 +17,8 @@ KINDS: dict[str, int] = {
     "put": 24,
     "get": 34,
     "head": 4,
-    "delete": 7,
+    "delete": 6,
+    "everywhere": 2,
     "doom": 8,
     "block": 3,
     "heal": 3,
@@ -29,7 +30,7 @@ KINDS: dict[str, int] = {
 }
 
 #: Of those, the ones that are a client's; the others are faults.
-ERRANDS = frozenset({"put", "get", "head", "delete"})
+ERRANDS = frozenset({"put", "get", "head", "delete", "everywhere"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +104,13 @@ def plan(seed: int, steps: int, chunk: int, *, liars: bool = True) -> Plan:
     }
     if rng.random() < 0.15:
         flags |= {"scrub_rate": "1MiB/s", "scrub_period": "60s"}
+    lists = _lists(rng, nodes)
+    if rng.random() < 0.3:
+        flags["replicas"] = rng.choice(("2", "3"))
+        flags["write_quorum"] = rng.choice(("1", "1", "2"))
     return Plan(
         nodes=nodes,
-        lists=_lists(rng, nodes),
+        lists=lists,
         liars=lies,
         liar_first=rng.random() < 0.5,
         offsets=tuple(rng.choice((0.0, 0.0, 0.7, 3600.0, -3600.0)) for _ in range(nodes)),
@@ -185,6 +190,9 @@ class _Chance:
         return self._blob()
 
     def delete(self) -> dict[str, Any]:
+        return self._blob()
+
+    def everywhere(self) -> dict[str, Any]:
         return self._blob()
 
     def doom(self) -> dict[str, Any]:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import random
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogBeginner
 
-from simulate.cluster import Cluster, Place, address_of, descriptors_below, digest_of
+from simulate.cluster import (
+    Cluster,
+    Place,
+    address_of,
+    descriptors_below,
+    digest_of,
+    liar_address,
+    url_of,
+)
 from simulate.errands import Errands
 from simulate.faults import Faults
 from simulate.hermetic import CHUNK, seal
@@ -76,7 +85,7 @@ class Story:
         contents = [_content(seed, number, size) for number, size in enumerate(the_plan.sizes)]
         self.digests = [digest_of(content) for content in contents]
         self.ghost = digest_of(f"never there {seed}".encode())
-        self.truth = Truth(dict(zip(self.digests, contents, strict=True)))
+        self.truth = Truth(dict(zip(self.digests, contents, strict=True)), the_plan.nodes)
         self.errands = Errands(
             self.world, self.network, self.truth, self.ghost, honest=not the_plan.liars
         )
@@ -159,8 +168,39 @@ class Story:
             self.errands.open.clear()
         # What was held back is carried out, what peers are thought of is forgotten.
         self.world.pass_time(30)
+        self._await_receipts()
         self.truth.settled(self.world.now)
         self._look("when all was calm")
+
+    def _await_receipts(self) -> None:
+        """Every deletion everywhere must have reached every peer by and by."""
+        ended = self.world.now + LONGEST
+        for digest, write, path in self.errands.receipts:
+            told = self._receipt(write.node, path)
+            while told.get("status") == "pending" and self.world.now < ended:
+                self.world.pass_time(5)
+                told = self._receipt(write.node, path)
+            states = {url: peer["state"] for url, peer in told.get("peers", {}).items()}
+            liars = [url_of(liar_address(number)) for number in range(len(self.plan.liars))]
+            honest = {url: state for url, state in states.items() if url not in liars}
+            blob = self._name(digest)
+            if not told or "pending" in honest.values():
+                self._broken(f"the deletion of blob {blob} by node {write.node}: {told}")
+            elif "overruled" not in honest.values():
+                reached = [
+                    place.index
+                    for place in self.cluster.places
+                    if place.index == write.node or url_of(place.address) in honest
+                ]
+                self.truth.complete(digest, write, reached)
+
+    def _receipt(self, node: int, path: str) -> dict[str, Any]:
+        answer = self.errands.receipt(node, path)
+        self.world.pass_until(lambda: answer.over, LONGEST, 0.02)
+        if not answer.complete or answer.status != 200:
+            return {}
+        told: dict[str, Any] = json.loads(bytes(answer.body))
+        return told
 
     def _ask_everybody(self) -> None:
         """Ask every node for every blob."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from simulate.clients import Answer
@@ -19,18 +19,24 @@ from simulate.clients import Answer
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)\Z")
 
 
+#: Stands for every node of the cluster.
+ALL = -1
+
+
 @dataclass(eq=False, slots=True)
 class Write:
-    """One PUT or DELETE of one blob on one node.
+    """One PUT or deletion of one blob.
 
     Args:
-        kind: ``put`` or ``delete``.
+        kind: ``put``, ``delete`` or ``everywhere``.
+        node: who was asked.
         begun: when it was asked for.
         ended: when nothing more could come of it; None while that is not known.
         acknowledged: whether the client was told that it is done.
     """
 
     kind: str
+    node: int
     begun: float
     ended: float | None = None
     acknowledged: bool = False
@@ -39,18 +45,24 @@ class Write:
         """Whether it can have had no effect after a moment."""
         return self.ended is not None and self.ended < when
 
+    def deletes(self, node: int) -> bool:
+        """Whether it deletes on a node."""
+        return self.kind == "everywhere" or (self.kind == "delete" and self.node == node)
+
 
 class Truth:
     """What was asked for, and what follows from it.
 
     Args:
         blobs: by digest, every blob that anybody may ask for.
+        nodes: how many there are.
     """
 
-    def __init__(self, blobs: dict[str, bytes]) -> None:
+    def __init__(self, blobs: dict[str, bytes], nodes: int) -> None:
         self.blobs = blobs
         self.violations: list[str] = []
-        self._writes: dict[tuple[int, str], list[Write]] = {}
+        self._nodes = nodes
+        self._writes: dict[str, list[Write]] = {digest: [] for digest in blobs}
         self._has: dict[tuple[int, str], None] = {}
         self._lacks: dict[tuple[int, str], None] = {}
         self._hurt: set[tuple[int, str]] = set()
@@ -62,23 +74,64 @@ class Truth:
     # -- writes -----------------------------------------------------------------
 
     def begins(self, node: int, digest: str, kind: str, now: float) -> Write:
-        """A client asks for a PUT or DELETE."""
-        write = Write(kind, now)
-        self._writes.setdefault((node, digest), []).append(write)
-        (self._lacks if kind == "put" else self._has).pop((node, digest), None)
+        """A client asks for a PUT or a deletion."""
+        write = Write(kind, node, now)
+        everywhere = self._was_deleted_everywhere(digest)
+        self._writes[digest].append(write)
+        if kind == "put":
+            # Of what was deleted everywhere it is taken back everywhere.
+            self._forget(self._lacks, digest, ALL if everywhere else node)
+        else:
+            self._forget(self._has, digest, ALL if kind == "everywhere" else node)
         return write
 
-    def acknowledged(self, node: int, digest: str, write: Write, now: float) -> None:
-        """The client was told that it is done."""
-        write.ended = now
+    def _forget(self, claims: dict[tuple[int, str], None], digest: str, node: int) -> None:
+        for each in range(self._nodes) if node == ALL else (node,):
+            claims.pop((each, digest), None)
+
+    def _was_deleted_everywhere(self, digest: str) -> bool:
+        return any(write.kind == "everywhere" for write in self._writes[digest])
+
+    def acknowledged(self, digest: str, write: Write, now: float) -> None:
+        """The client was told that it is done, or for a deletion everywhere: that it will be."""
         write.acknowledged = True
-        key = (node, digest)
-        others = [each for each in self._writes[key] if each.kind != write.kind]
-        if all(each.over_before(write.begun) for each in others):
-            (self._has if write.kind == "put" else self._lacks)[key] = None
-            if write.kind == "put":
-                # A PUT of what is here compares, and mends.
-                self._hurt.discard(key)
+        if write.kind == "everywhere":
+            if self._is_first_everywhere(digest, write) and self._no_put_since(digest, write, ALL):
+                self._lacks[write.node, digest] = None
+            return
+        write.ended = now
+        if write.kind == "delete":
+            if self._no_put_since(digest, write, write.node) and self._not_revived(digest):
+                self._lacks[write.node, digest] = None
+        elif all(
+            other.over_before(write.begun)
+            for other in self._writes[digest]
+            if other.deletes(write.node)
+        ):
+            self._has[write.node, digest] = None
+            # A PUT of what is here compares, and mends.
+            self._hurt.discard((write.node, digest))
+
+    def _not_revived(self, digest: str) -> bool:
+        """Whether nobody stored it again that may have known that it was deleted everywhere.
+
+        Who does that brings it back everywhere, whatever others delete that have not
+        heard of it yet.
+        """
+        for first in self._writes[digest]:
+            if first.kind == "everywhere":
+                return self._no_put_since(digest, first, ALL)
+        return True
+
+    def _is_first_everywhere(self, digest: str, write: Write) -> bool:
+        return write is next(each for each in self._writes[digest] if each.kind == "everywhere")
+
+    def _no_put_since(self, digest: str, write: Write, node: int) -> bool:
+        return all(
+            other.over_before(write.begun)
+            for other in self._writes[digest]
+            if other.kind == "put" and node in (ALL, other.node)
+        )
 
     def settled(self, now: float) -> None:
         """Nothing that was asked for so far can have an effect any more."""
@@ -86,6 +139,14 @@ class Truth:
             for write in writes:
                 if write.ended is None:
                     write.ended = now
+
+    def complete(self, digest: str, write: Write, reached: Iterable[int]) -> None:
+        """A deletion everywhere has reached these nodes, none of which knew of a later PUT."""
+        nodes = list(reached)
+        told_all = len(nodes) == self._nodes
+        if self._no_put_since(digest, write, ALL) and (told_all or self._not_revived(digest)):
+            for node in nodes:
+                self._lacks[node, digest] = None
 
     def rotted(self, node: int, digest: str) -> None:
         """A stored copy was damaged."""
@@ -111,8 +172,12 @@ class Truth:
         return (node, digest) in self._lacks
 
     def deleted_at_some_time(self, node: int, digest: str) -> bool:
-        """Whether anybody has ever asked a node to delete a blob."""
-        return any(each.kind == "delete" for each in self._writes.get((node, digest), ()))
+        """Whether anybody has ever asked that a node deletes a blob."""
+        return any(write.deletes(node) for write in self._writes[digest])
+
+    def was_hurt(self, digest: str) -> bool:
+        """Whether a copy of a blob was damaged, and not stored again since."""
+        return any(each == digest for _, each in self._hurt)
 
     # -- answers ----------------------------------------------------------------
 
