@@ -179,7 +179,10 @@ class Node(MultiService):
         self._blobs: Blobs | None = None
         self._random = random
         self._wants = read_filter(settings.replica_filter)
-        self._pacing = CopyPacing(reactor)
+        began = reactor.seconds() - ticks()
+        # What is owed is dated, and measured: from the time of day at the start on.
+        self._owing = SteadyClock(reactor, lambda: began + ticks())
+        self._pacing = CopyPacing(self._owing)
         self._replicas: Replicas | None = None
         self._http: PeerHTTP | None = None
         self._writer: Writer | None = None
@@ -447,7 +450,7 @@ class Node(MultiService):
             self._disk,
             self._roster,
             courier,
-            self._reactor,
+            self._owing,
             terms=copy_terms_of(settings),
             wants=self._wants,
             random=self._random,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +88,16 @@ def test_what_a_node_remembers_of_its_peers_it_measures_with_ticks(tmp_path: Pat
     measured = handed.node._loader._around.clock.seconds() if handed.node._loader else None
     assert handed.stop()
     assert measured == 7.0
+
+
+def test_copies_that_are_owed_are_measured_with_ticks_from_the_time_of_day_on(
+    tmp_path: Path,
+) -> None:
+    handed = Handed(tmp_path, owns_process=False)
+    handed.node.settings = replace(handed.node.settings, replicas=2)
+    handed.run(1)
+    handed.clock.rightNow += 3600
+    handed.ticked = 7.0
+    owed_at = handed.node._replicas.now() if handed.node._replicas else None
+    assert handed.stop()
+    assert owed_at == 7.0
