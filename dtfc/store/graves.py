@@ -137,6 +137,7 @@ class Graves:
         with self._folders.making(digest) as folder:
             known = self._known(folder, digest)
             if known is not None and not record.newer_than(known):
+                self._catch_up(folder, known)
                 return Heard(known, changed=False)
             if record.deleted:
                 return Heard(record, changed=True, info=self._bury_with(folder, record))
@@ -147,6 +148,22 @@ class Graves:
             self._memory.note(record)
             self._tell_catalog(folder, digest)
         return Heard(record, changed=True)
+
+    def _catch_up(self, folder: int, record: Record) -> None:
+        """Do what the disk refused when a record came first: it stands in the tree alone.
+
+        Raises:
+            StoreFailure: the disk refuses again.
+        """
+        digest = record.digest
+        if self._memory.get(digest) == record:
+            return
+        marker = self._marker(folder)
+        if record.deleted and marker is not None:
+            clear(self._volume, folder)
+            self._folders.sync_leaf(digest, folder)
+        self._memory.note(record, ours=self._layout.node_id)
+        self._tell_catalog(folder, digest)
 
     def _require_room(self, digest: Digest) -> None:
         """Keep the reserve for what frees the disk: the deletion of what is here.

@@ -60,6 +60,30 @@ def gone(store: Store) -> bool:
     return False
 
 
+class TestHearingAgain:
+    def test_what_the_disk_refused_the_first_time_is_done(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put(store)
+        real = os.unlink
+
+        def refused(path: Any, **options: Any) -> None:
+            if path == "data":
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            real(path, **options)
+
+        monkeypatch.setattr(os, "unlink", refused)
+        with pytest.raises(StoreFailure):
+            store.hear(told(1))
+        assert "data" in inside(store)
+        monkeypatch.undo()
+
+        store.hear(told(1))
+
+        assert inside(store) == ["404"]
+        assert rank(store) == (1, True)
+
+
 class TestDeletingEverywhere:
     def test_it_is_gone_and_remembered(self, store: Store) -> None:
         put(store)
