@@ -36,6 +36,7 @@ ALWAYS = (("Content-Type", "application/problem+json"), ("Cache-Control", "no-st
 INTERNAL = {
     "Shrunk",  # an answer was begun: the connection is cut
     "PeerFailure",  # becomes a line of PeersUnreached
+    "Refused",  # a copy is offered to somebody else
 }
 
 

@@ -24,7 +24,7 @@ from dtfc.replicas.placement import choose
 from tests.support.live import MIB, LiveNode
 
 Live = Callable[..., LiveNode]
-PATIENCE = 40.0
+PATIENCE = 120.0
 
 
 class Cluster:
