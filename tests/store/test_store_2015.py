@@ -127,7 +127,10 @@ def test_deleted_by_operator_can_be_freed(base: Path) -> None:
     store = opened(base)
     digest = Digest.of(b"deleted")
     assert store.delete(digest).info is not None
-    assert os.listdir(store.layout.folder(digest)) == ["404"]
+    folder = Path(store.layout.folder(digest))
+    # No name is left in it: it says that the bytes were taken away on purpose.
+    assert sorted(os.listdir(folder)) == ["404", "filename"]
+    assert (folder / "filename").read_bytes().strip() == b""
     store.close()
 
 
