@@ -12,9 +12,14 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 #: How many threads of this process may hash at a time.
 PLACES = max(1, (os.cpu_count() or 1) - 1)
 
 #: Held by whoever hashes more than a few KiB.
 place = threading.BoundedSemaphore(PLACES)
+
+#: Takes the SHA-512 of what comes in, while the next block is written: it takes longer
+#: than the rest together.
+pool = ThreadPoolExecutor(PLACES, thread_name_prefix="sha512")

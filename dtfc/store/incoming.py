@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from typing import Any
 
 from dtfc.digest import Digest
@@ -23,8 +23,7 @@ _CHECK_ROOM_EVERY = 1 << 20
 #: finds most of the work done.
 _WRITE_EVERY = 16 << 20
 
-#: Bytes from which they are written, and the hashes of chunks taken, beside the
-#: SHA-512 and not after it.
+#: Bytes from which the SHA-512 is taken in a thread of its own, beside all else.
 _BESIDE_FROM = 128 << 10
 
 #: Places to go back to: all of the latest ...
@@ -33,12 +32,13 @@ _LATEST_MARKS = 16
 #: ... and of those before, one for each so many bytes.
 _MARK_EVERY = 64 << 20
 
-# SHA-512 takes longer than both, so they cost no time where there is a second core.
-_beside = ThreadPoolExecutor(2, thread_name_prefix="chunks")
-
 
 class Growth:
     """A file that grows at its end and is hashed while it grows.
+
+    The SHA-512 takes longer than all else, so it is one block behind: while it is
+    taken of one, the next one is written, and the one after that received. Who
+    asks for it waits.
 
     Args:
         volume: where it lies.
@@ -54,17 +54,36 @@ class Growth:
         self._set_aside_to = 0
         self._room_checked_at = 0
         self._writing_from = 0
+        self._hashing: Future[None] | None = None
         self.restart()
 
     def restart(self) -> None:
         """Begin again at the start of the file."""
+        self._settle()
         self.length = 0
         self._room_checked_at = 0
         self._writing_from = 0
-        self.sha512 = hashlib.sha512()
-        self.sha256 = hashlib.sha256() if self._want_sha256 else None
+        self._sha512 = hashlib.sha512()
+        self._sha256 = hashlib.sha256() if self._want_sha256 else None
         self._chunks = ChunkHashes()
         self._marks: list[tuple[int, Any, ChunkHashes]] = []
+
+    @property
+    def sha512(self) -> Any:
+        """The SHA-512 of all bytes so far."""
+        self._settle()
+        return self._sha512
+
+    @property
+    def sha256(self) -> Any:
+        """Their SHA-256; None if it was not wanted."""
+        self._settle()
+        return self._sha256
+
+    def _settle(self) -> None:
+        hashing, self._hashing = self._hashing, None
+        if hashing is not None:
+            hashing.result()
 
     @property
     def chunks(self) -> ChunkHashes:
@@ -94,17 +113,18 @@ class Growth:
         """
         if offset >= self.length:
             return
-        if self.sha256 is not None:
+        self._settle()
+        if self._sha256 is not None:
             raise ValueError("the SHA-256 of the whole cannot be taken back")
         while self._marks and self._marks[-1][0] > offset:
             self._marks.pop()
         if not self._marks:
             self.length = 0
-            self.sha512 = hashlib.sha512()
+            self._sha512 = hashlib.sha512()
             self._chunks = ChunkHashes()
             return
         self.length, sha512, chunks = self._marks[-1]
-        self.sha512 = sha512.copy()
+        self._sha512 = sha512.copy()
         self._chunks.back_to(chunks, self.length // CHUNK)
 
     def reserve(self, total: int, allocated: int = 0) -> None:
@@ -147,46 +167,46 @@ class Growth:
 
     def take_chunk(self, content: bytes, sha256: bytes) -> None:
         """Hash a chunk that is in the file already, and whose SHA-256 is known."""
-        self.sha512.update(content)
+        self._settle()
+        self._hashing = hashing.pool.submit(self._hash, [content])
         self._chunks.give(sha256)
         self.length += len(content)
 
     def _add(self, blocks: Sequence[bytes], size: int, *, write: bool) -> None:
+        self._settle()
         if size < _BESIDE_FROM:
             self._store(blocks, size, write=write)
+            self._chunks.take(blocks)
             self._hash(blocks)
         else:
-            with hashing.place:
-                self._add_beside(blocks, size, write=write)
+            self._add_beside(blocks, size, write=write)
         # Last, because others read up to here while it grows.
         self.length += size
 
     def _add_beside(self, blocks: Sequence[bytes], size: int, *, write: bool) -> None:
-        # What is written beside may fail, and then was not hashed either.
-        before = self.sha512.copy(), self.sha256 and self.sha256.copy()
-        storing = _beside.submit(self._store, blocks, size, write=write)
+        # What cannot be written was not hashed either.
+        before = self._sha512.copy(), self._sha256 and self._sha256.copy()
+        beside = hashing.pool.submit(self._hash, blocks)
         try:
-            self._hash(blocks)
-        finally:
-            wait([storing])
-        try:
-            storing.result()
+            self._store(blocks, size, write=write)
         except BaseException:
-            self.sha512, self.sha256 = before
+            wait([beside])
+            self._sha512, self._sha256 = before
             raise
+        with hashing.place:
+            self._chunks.take(blocks)
+        self._hashing = beside
 
     def _hash(self, blocks: Sequence[bytes]) -> None:
         for block in blocks:
-            self.sha512.update(block)
-            if self.sha256 is not None:
-                self.sha256.update(block)
+            self._sha512.update(block)
+            if self._sha256 is not None:
+                self._sha256.update(block)
 
     def _store(self, blocks: Sequence[bytes], size: int, *, write: bool) -> None:
-        """Write, and take the hashes of chunks, which nothing undoes."""
         if write:
             with self._volume.failing("write", size):
                 write_all(self._source.fd, blocks, self.length)
-        self._chunks.take(blocks)
 
     def chunk_map(self) -> ChunkMap | None:
         """Return the chunk map of what was taken, which is then whole; None if it needs none."""
@@ -295,9 +315,10 @@ class Intake:
             self.discard()
 
     def _compare_sha256(self, expected: bytes) -> None:
-        if self._growth.sha256 is None:
+        sha256 = self._growth.sha256
+        if sha256 is None:
             raise ValueError("this intake takes no SHA-256: ask for it with want_sha256")
-        actual = self._growth.sha256.digest()
+        actual = sha256.digest()
         if actual != expected:
             raise WrongDigest("SHA-256", expected.hex(), actual.hex())
 
