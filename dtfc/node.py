@@ -273,6 +273,7 @@ class Node(MultiService):
             gone=self._owe_nothing,
         )
         self._writer = Writer(store, self._reactor)
+        self._writer.start()
         self._blobs = Blobs(
             store,
             self._disk,

@@ -14,6 +14,13 @@ from dtfc.node import Node
 from dtfc.settings import load
 
 
+class Alone(Clock):
+    """A clock that can start no process."""
+
+    def spawnProcess(self, *_args: Any, **_kw: Any) -> Any:  # noqa: N802 -- Twisted's name
+        raise OSError("no programs here")
+
+
 class Disk(InlineDisk):
     def __init__(self) -> None:
         self.states: list[str] = []
@@ -29,7 +36,7 @@ class Handed:
     """A node, and what it was handed."""
 
     def __init__(self, folder: Path, **more: Any) -> None:
-        self.clock: Any = Clock()
+        self.clock: Any = Alone()
         self.ticked = 0.0
         self.disk = Disk()
         settings = load({"basedir": str(folder / "store"), "fan-out": "2"}, {}, str(folder))

@@ -296,6 +296,59 @@ async def test_the_writer_stores(store: Store) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_before_the_first_small_put_it_makes_no_log(store: Store) -> None:
+    before = os.listdir(store.layout.own("log"))
+    writer = Writer(store, reactor)
+    writer.start()
+    await deferLater(reactor, 1.0)
+    assert os.listdir(store.layout.own("log")) == before
+    await ready(writer)
+    assert os.listdir(store.layout.own("log")) != before
+    await writer.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_first_small_put_starts_no_process_of_its_own(store: Store) -> None:
+    writer = Writer(store, reactor)
+    writer.start()
+    pid = writer.transport.pid
+    await ready(writer)
+    assert writer.transport.pid == pid
+    await writer.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_that_died_while_it_waited_is_begun_anew(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smallputs, "RETRY", 0.0)
+    writer = Writer(store, reactor)
+    writer.start()
+    os.kill(writer.transport.pid, signal.SIGKILL)
+    await ready(writer)
+    await writer.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_that_was_never_asked_heeds_no_signal_and_ends_with_the_node(
+    store: Store,
+) -> None:
+    writer = Writer(store, reactor)
+    writer.start()
+    pid = writer.transport.pid
+    # Until it ignores signals it is an interpreter like any other.
+    while (Path("/proc") / str(pid) / "status").read_text().count("SigIgn:\t0000000000000000"):
+        await deferLater(reactor, 0.01)
+    await deferLater(reactor, 0.2)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        os.kill(pid, number)
+    await deferLater(reactor, 0.2)
+    assert writer._running
+    await writer.stop()
+    assert not writer._running
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_reserve_in_force_is_kept(store: Store) -> None:
     writer = Writer(store, reactor)
     await ready(writer)
