@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> int:
     run += "" if options.pinned else ", CPUs not pinned"
     os.makedirs(given.workdir or tempfile.gettempdir(), exist_ok=True)
     workdir = tempfile.mkdtemp(prefix="dtfc-bench-", dir=given.workdir)
-    free, needed = shutil.disk_usage(workdir).free, (2 if given.quick else 12) * GIB
+    free, needed = shutil.disk_usage(workdir).free, (2 if given.quick else 16) * GIB
     if free < needed:
         os.rmdir(workdir)
         print(
@@ -129,7 +129,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, metavar="N", help="pairs of a comparison")
     parser.add_argument("--unpinned", action="store_true", help="leave the CPUs to the kernel")
     parser.add_argument(
-        "--workdir", metavar="DIR", help="on the file system to measure (12 GiB; quick: 2 GiB)"
+        "--workdir", metavar="DIR", help="on the file system to measure (16 GiB; quick: 2 GiB)"
     )
     parser.add_argument(
         "--json", metavar="FILE", default=os.path.join(HERE, "results.json"), help="the figures"

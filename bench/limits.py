@@ -74,28 +74,28 @@ def memory(stage: Stage) -> Iterator[Row]:
 def start(stage: Stage) -> Iterator[Row]:
     """Row 10: how long a start takes, and whether a GET is slower where there is more."""
     many = 10_000 if stage.options.quick else 100_000
-    with stage.scratch("few") as few, stage.scratch("many") as much:
-        some, all_ = _fill(few, 100), _fill(much, many)
-        began = time.monotonic()
-        for basedir in (few, much):
-            _index(basedir)
-        indexed = time.monotonic() - began
-        row = Row(
-            "10",
-            f"start with {many:,} blobs; beside: with 100",
-            "s",
-            "the same with 100",
-            target=Target("<=", 1.5, of="value"),
-        )
-        row.measure_pairs(
-            stage.options.pairs,
-            lambda _number: _started(stage, much),
-            lambda _number: _started(stage, few),
-        )
-        row.extra["reindex_s"] = indexed
-        yield row
-        yield from _latencies(stage, few, much, some, all_)
-        yield _without_catalog(stage, much, many)
+    few, much = stage.folder("few"), stage.folder("many")
+    some, all_ = _fill(few, 100), _fill(much, many)
+    began = time.monotonic()
+    for basedir in (few, much):
+        _index(basedir)
+    indexed = time.monotonic() - began
+    row = Row(
+        "10",
+        f"start with {many:,} blobs; beside: with 100",
+        "s",
+        "the same with 100",
+        target=Target("<=", 1.5, of="value"),
+    )
+    row.measure_pairs(
+        stage.options.pairs,
+        lambda _number: _started(stage, much),
+        lambda _number: _started(stage, few),
+    )
+    row.extra["reindex_s"] = indexed
+    yield row
+    yield from _latencies(stage, few, much, some, all_)
+    yield _without_catalog(stage, much, many)
 
 
 def _fill(basedir: str, count: int) -> list[Digest]:

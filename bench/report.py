@@ -40,9 +40,13 @@ only.
   log on.
 - PUT (6): the file is random, changed before every pair, and in the page cache for both sides.
   The time runs until the answer, which dtfc gives when the blob is durable. `openssl dgst`
-  writes nothing; what the disk alone takes stands in the notes.
+  writes nothing; what the disk alone takes stands in the notes. A virtual machine may get its
+  memory page by page as it is first touched, and lose what is free for two seconds: there, what
+  a PUT needs is touched just before it, for both sides alike (`bench/memory.py`).
 - Small PUTs (7, 8): every body is new. The loop beside them has one thread, one flat folder and
-  no hashing.
+  no hashing. What was stored is kept until the end of the run: an ext4 without a journal looks at
+  each inode that was freed within the last minutes before it takes another one. So let five
+  minutes pass between two runs there.
 - TLS (12): the receiver drops the enciphered bytes, so that deciphering is not measured.
 - SeaweedFS (14) has its own defaults, which do not fsync; sender and receiver are the same.
 """
