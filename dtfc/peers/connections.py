@@ -24,6 +24,7 @@ from twisted.internet.interfaces import (
     IAddress,
     IProtocol,
     IProtocolFactory,
+    IPushProducer,
     IStreamClientEndpoint,
     ITransport,
 )
@@ -44,6 +45,32 @@ IDLE_SECONDS = 60
 
 MOST_KEPT = 4
 """Unused connections kept to one peer."""
+
+
+@implementer(IPushProducer)
+class _Paced:
+    """A producer that is resumed only after it was paused.
+
+    Twisted's transport remembers that it paused the producer of the request before, on
+    a connection that is kept, and resumes this one for it; and what sends a file's
+    bytes, or a message's, refuses that with an error.
+    """
+
+    def __init__(self, producer: IPushProducer) -> None:
+        self._producer = producer
+        self._paused = False
+
+    def pauseProducing(self) -> None:  # noqa: N802 - Twisted's name
+        self._paused = True
+        self._producer.pauseProducing()
+
+    def resumeProducing(self) -> None:  # noqa: N802 - Twisted's name
+        if self._paused:
+            self._paused = False
+            self._producer.resumeProducing()
+
+    def stopProducing(self) -> None:  # noqa: N802 - Twisted's name
+        self._producer.stopProducing()
 
 
 class _Guard(Protocol):
@@ -98,7 +125,8 @@ class _Guard(Protocol):
 
     def registerProducer(self, producer: object, streaming: bool) -> None:  # noqa: N802, FBT001 - Twisted's
         self._sending = producer if isinstance(producer, Outgoing) else None
-        self.transport.registerProducer(producer, streaming)
+        paced = _Paced(cast("IPushProducer", producer)) if streaming else producer
+        self.transport.registerProducer(paced, streaming)
 
     def unregisterProducer(self) -> None:  # noqa: N802 - Twisted's name
         self._sending = None
