@@ -305,3 +305,13 @@ class Retracted(DtfcError):
 
     def __init__(self) -> None:
         super().__init__("a peer's bytes were wrong; the blob is loaded anew")
+
+
+class GivesWay(DtfcError):
+    """This node sends a blob to as many others as it may; who stands higher goes first."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this blob is sent to as many nodes at once as may be (--peer-receivers); "
+            "others may have it by now"
+        )

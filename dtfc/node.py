@@ -39,6 +39,7 @@ from dtfc.peers.loader import Loader
 from dtfc.peers.picker import PeerStatus, Picker
 from dtfc.peers.pieces import Pieces
 from dtfc.peers.pull import PullLimits
+from dtfc.peers.receivers import Receivers
 from dtfc.peers.roster import Roster, RosterChange, RosterWatch
 from dtfc.peers.secretfile import read_secrets
 from dtfc.peers.signing import Signer
@@ -62,6 +63,7 @@ from dtfc.web.gate import Gate
 from dtfc.web.hotblobs import HotBlobs
 from dtfc.web.loading import Trust
 from dtfc.web.metrics import Metrics
+from dtfc.web.receivers import Bound
 from dtfc.web.routes import Routes
 from dtfc.web.site import Bounds, Site
 from dtfc.web.smallputs import Writer
@@ -138,6 +140,7 @@ class Node(MultiService):
         self._hot = HotBlobs(settings.hot_blobs)
         self._roster = Roster(settings.peerlist, me=settings.me, melist=settings.melist)
         self._picker = Picker(self._roster, random, settings.zone or "")
+        self._receivers = Receivers(settings.peer_receivers)
         self._watch = RosterWatch(
             self._roster,
             self._disk,
@@ -284,6 +287,9 @@ class Node(MultiService):
             hot=self._hot,
             small_puts=self._writer,
             revived=self._deletions.revived,
+            bound=Bound(
+                self._receivers, self._picker.knows, self._gate.may_be_of_peer, self._steady.seconds
+            ),
         )
         self._open_fast_lane()
         self._metrics = Metrics(
@@ -294,6 +300,7 @@ class Node(MultiService):
             self._upkeep,
             peers=self._how_peers_are,
             deletions=self._deletions,
+            receivers=self._receivers,
         )
         replicas = self._open_replicas(settings)
         status = Status(
@@ -391,6 +398,7 @@ class Node(MultiService):
         self.site.limits = limits_of(settings)
         self.site.set_bounds(bounds_of(settings))
         self.settings = settings
+        self._receivers.most = settings.peer_receivers
         if self._blobs is not None:
             self._blobs.terms = terms_of(settings)
         self.site.trusted_proxies = settings.trusted_proxies

@@ -6,36 +6,52 @@ the bytes between them (:mod:`simulate.links`), and says for each node what it
 answers:
 
 - who has the whole sends it;
-- who is loading sends what it has, and the rest as it comes;
-- who is loading and has nothing yet lets those wait who stand below it in the
-  digest's tree (nobody waits for one who waits for it), and tells others that it
-  has nothing;
-- a node sends to so many others at once; to one more only in place of the one
-  that stands lowest in the tree, which goes on with its next ancestor.
+- who is loading lets those wait who stand below it in the digest's tree, and
+  sends them what it has, and the rest as it comes; it tells others that it has
+  nothing;
+- a node sends to so many others at once, as :mod:`dtfc.peers.receivers` decides.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from dtfc.digest import Digest
+from dtfc.http.replies import GIVES_WAY, YES
 from dtfc.peers.listing import Peer
 from dtfc.peers.picker import Picker
 from dtfc.peers.pull import Pull
-from dtfc.peers.rendezvous import path_up, ranked
-from dtfc.peers.steps import Answered, Ended, Got, Verified, Waited
+from dtfc.peers.receivers import LARGE, Place, Receivers
+from dtfc.peers.steps import (
+    Action,
+    Answered,
+    Ask,
+    AskMap,
+    Complete,
+    Drop,
+    Ended,
+    Event,
+    Finish,
+    Got,
+    Mapped,
+    Shorten,
+    Take,
+    Verified,
+    Verify,
+    Wait,
+    Waited,
+    Wanted,
+)
 from dtfc.store.chunkmap import CHUNK
+from dtfc.store.spans import Spans
+from dtfc.web.loading import AHEAD
 from simulate.links import Link, Stream, Timeline
 
-#: Peers that the root of the tree, which has nobody above it, asks at once who has it.
-PROBES_AT_ONCE = 64
-
 #: What is compared: the first is how it should be.
-WAYS: tuple[tuple[str, int | None], ...] = (("tree", 2), ("tree", None), ("2015", None))
+WAYS: tuple[tuple[str, int], ...] = (("tree", 2), ("tree", 0), ("2015", 0))
 
 #: Copies that the source may send.
 MOST_COPIES = 4
@@ -52,7 +68,7 @@ class Terms:
         latency: seconds from one node to another.
         way: ``tree``; or ``2015``: all ask in the order of the list, and who has
             not the whole has nothing.
-        at_once: to how many others a node sends at once; None for any number.
+        at_once: to how many others a node sends at once; 0 for any number.
     """
 
     nodes: int
@@ -60,7 +76,12 @@ class Terms:
     rate: float = 125e6
     latency: float = 0.001
     way: str = "tree"
-    at_once: int | None = 2
+    at_once: int = 2
+
+    @property
+    def bound(self) -> int:
+        """To how many a node sends at once; in 2015 there was no bound."""
+        return self.at_once if self.way == "tree" else 0
 
     @property
     def chunk_seconds(self) -> float:
@@ -118,97 +139,145 @@ class Member:
     Args:
         crowd: all of them.
         url: its own.
-        rank: its place in the digest's tree.
         whole: whether it has the file.
     """
 
-    def __init__(self, crowd: Crowd, url: str, rank: int, *, whole: bool) -> None:
+    def __init__(self, crowd: Crowd, url: str, *, whole: bool) -> None:
+        chunks = range(crowd.terms.chunks)
         self.url = url
-        self.rank = rank
-        self.ready = crowd.terms.chunks if whole else 0
+        self.held = set(chunks) if whole else set[int]()
         self.depth = 0
         self.done_at = 0.0
         self.link = Link(crowd.timeline, crowd.terms.chunk_seconds, crowd.terms.latency)
-        self.link.has = lambda chunk: chunk < self.ready
+        self.link.has = self.held.__contains__
+        self.receivers = Receivers(crowd.terms.bound)
         self._crowd = crowd
         self._pull: Pull | None = None
-        self.streams: dict[int, Stream] = {}
-        self._askers: dict[int, Member] = {}
-        self._waiting: list[tuple[Member, Any]] = []
-        self.above: tuple[int, ...] = tuple(path_up(rank))
+        self._alarm = 0
+        self._asked: dict[int, Member] = {}
+        self._coming: dict[int, Stream] = {}
+        self._places: dict[tuple[str, int], Place] = {}
+        self._waiting: list[tuple[Member, Ask]] = []
+        self._wanted = Spans()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it is here."""
+        return len(self.held) == self._crowd.terms.chunks
 
     # -- who wants it ---------------------------------------------------------
 
-    def want(self, peers: Sequence[str]) -> None:
-        """Begin to load, from these peers in this order."""
-        self._pull = Pull(peers, 0, self._crowd.digest.hex)
-        self._perform(self._pull.begin())
+    def want(self, peers: Sequence[str], ancestors: Sequence[str] = ()) -> None:
+        """Begin to load, from these peers in this order, the ancestors before them."""
+        self._pull = Pull(peers, 0, self._crowd.digest.hex, ancestors=ancestors)
+        self._perform(self._pull.begin(self._crowd.timeline.now))
 
-    def _perform(self, actions: Sequence[Any]) -> None:
-        crowd, later = self._crowd, self._crowd.timeline
+    def _perform(self, actions: Sequence[Action]) -> None:
         for action in actions:
-            match type(action).__name__:
-                case "Ask":
-                    crowd.requests += 1
-                    peer = crowd.members[action.peer]
-                    self._askers[action.number] = peer
-                    later.at(later.now + crowd.terms.latency, peer.asked, self, action)
-                case "Take":
+            match action:
+                case Ask():
+                    self._ask(action)
+                case Take():
                     self._take(action)
-                case "Drop":
-                    self._askers.pop(action.number).forget(self, action.number)
-                case "Verify":
-                    later.at(later.now, self._happened, Verified(right=True))
-                case "Wait":
-                    later.at(later.now + action.seconds, self._happened, Waited())
-                case "Finish":
-                    self.done_at = later.now
+                case Shorten(number, end):
+                    self._asked[number].link.shorten(self._coming[number], end // CHUNK)
+                case Drop(number):
+                    self._coming.pop(number, None)
+                    self._asked.pop(number).forget(self, number)
+                case Wait(seconds):
+                    self._alarm += 1
+                    later = self._crowd.timeline.now + seconds
+                    self._crowd.timeline.at(later, self._waited, self._alarm)
+                case _:
+                    self._conclude(action)
 
-    def _happened(self, event: Any) -> None:
+    def _conclude(self, action: Action) -> None:
+        timeline = self._crowd.timeline
+        match action:
+            case AskMap(peer):
+                # Nobody lies here: maps are not needed.
+                timeline.at(timeline.now, self._happened, Mapped(peer, None))
+            case Verify():
+                timeline.at(timeline.now, self._happened, Verified(right=True))
+            case Finish(outcome):
+                if outcome != Complete():
+                    raise RuntimeError(f"{self.url}: {outcome}")
+                self.done_at = timeline.now
+
+    def _happened(self, event: Event) -> None:
         if self._pull is not None:
-            self._perform(self._pull.on(event))
+            self._perform(self._pull.on(event, self._crowd.timeline.now))
 
-    def answered(self, number: int, status: int, start: int) -> None:
+    def _waited(self, alarm: int) -> None:
+        if alarm == self._alarm:
+            self._happened(Waited())
+
+    def _ask(self, ask: Ask) -> None:
+        crowd = self._crowd
+        crowd.requests += 1
+        peer = self._asked[ask.number] = crowd.members[ask.peer]
+        crowd.timeline.at(crowd.timeline.now + crowd.terms.latency, peer.asked, self, ask)
+
+    def answered(self, ask: Ask, status: int, fields: Mapping[str, list[str]]) -> None:
         """The head of an answer has come."""
-        fields = self._crowd.fields(status, start)
-        self._happened(Answered(number, status, lambda name: fields.get(name, [])))
+        self._happened(Answered(ask.number, status, lambda name: fields.get(name, [])))
 
-    def _take(self, take: Any) -> None:
-        peer = self._askers[take.number]
-        first = self.ready
+    def _take(self, take: Take) -> None:
+        number = take.number
+        peer = self._asked[number]
 
         def got(chunk: int) -> None:
-            if chunk == self.ready:
-                self.ready += 1
-                self.depth = max(self.depth, peer.depth + 1)
-                self._happened(Got(take.number, CHUNK))
-                self._serve_who_waits()
-                self.link.go_on()
+            if self._coming.get(number) is not stream or chunk >= stream.stop:
+                return
+            self.held.add(chunk)
+            self.depth = max(self.depth, peer.depth + 1)
+            self._happened(Got(number, CHUNK))
+            self._serve_who_waits()
+            self.link.go_on()
+            self._want_for_others()
 
         def ended(why: str | None) -> None:
-            self.streams.pop(take.number, None)
-            self._happened(Ended(take.number, why))
+            if self._coming.get(number) is stream:
+                del self._coming[number]
+                self._asked.pop(number).forget(self, number)
+                self._happened(Ended(number, why, broken_off=why is not None))
 
-        stream = Stream(peer.link, self.link, first, self._crowd.terms.chunks, got, ended)
-        self.streams[take.number] = stream
-        peer.send(stream)
+        first = take.at // CHUNK
+        stream = Stream(peer.link, self.link, first, first + take.count // CHUNK, got, ended)
+        self._coming[number] = stream
+        peer.send(self, number, stream)
 
     # -- who is asked ---------------------------------------------------------
 
-    def asked(self, asker: Member, ask: Any) -> None:
+    def asked(self, asker: Member, ask: Ask) -> None:
         """A request has come."""
-        start = ask.start // CHUNK
-        if self.ready > start or self.ready == self._crowd.terms.chunks:
-            self._answer(asker, ask, 206 if start else 200)
-        elif self._crowd.terms.way == "tree" and self.rank in asker.above:
+        if self.whole or (ask.partial and ask.start // CHUNK in self.held):
+            self._answer(asker, ask)
+        elif ask.partial and self._pull is not None:
             self._waiting.append((asker, ask))
         else:
-            self._answer(asker, ask, 404)
+            self._say(asker, ask, 404, {"content-length": ["0"]})
 
-    def _answer(self, asker: Member, ask: Any, status: int) -> None:
-        later = self._crowd.timeline
-        at = later.now + self._crowd.terms.latency
-        later.at(at, asker.answered, ask.number, status, ask.start)
+    def _answer(self, asker: Member, ask: Ask) -> None:
+        crowd = self._crowd
+        length = crowd.terms.chunks * CHUNK
+        end = length if ask.end is None else ask.end
+        told = {"content-length": [str(end - ask.start)], "etag": [crowd.digest.etag]}
+        if crowd.terms.bound and end - ask.start > LARGE:
+            told[GIVES_WAY.lower()] = [YES]
+            place = self.receivers.let_in(crowd.digest, asker.url, crowd.timeline.now)
+            if place is None:
+                self._say(asker, ask, 503, told | {"retry-after": ["1"]})
+                return
+            self._places[asker.url, ask.number] = place
+            self._cut_off()
+        if ask.start or ask.end is not None:
+            told["content-range"] = [f"bytes {ask.start}-{end - 1}/{length}"]
+        self._say(asker, ask, 206 if "content-range" in told else 200, told)
+
+    def _say(self, asker: Member, ask: Ask, status: int, fields: Mapping[str, list[str]]) -> None:
+        later = self._crowd.timeline.now + self._crowd.terms.latency
+        self._crowd.timeline.at(later, asker.answered, ask, status, fields)
 
     def _serve_who_waits(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -216,21 +285,38 @@ class Member:
             self.asked(asker, ask)
 
     def forget(self, asker: Member, number: int) -> None:
-        """Who asked wants no answer any more."""
-        self._waiting = [each for each in self._waiting if each[0] is not asker]
-        stream = asker.streams.pop(number, None)
-        if stream is not None:
+        """Who asked wants no more of an answer, or has all of it."""
+        self._waiting = [
+            each for each in self._waiting if (each[0].url, each[1].number) != (asker.url, number)
+        ]
+        for stream in [each for each in self.link.streams if each.of == (asker.url, number)]:
             self.link.drop(stream)
+        place = self._places.pop((asker.url, number), None)
+        if place is not None:
+            self.receivers.leave(place)
 
-    def send(self, stream: Stream) -> None:
-        """Send, in place of another if there are too many."""
+    def send(self, asker: Member, number: int, stream: Stream) -> None:
+        """Send an answer's body."""
+        stream.of = asker.url, number
         self.link.begin(stream)
-        most = self._crowd.terms.at_once
-        if most is not None and self._crowd.terms.way == "tree":
-            while len(self.link.streams) > most:
-                ranks = self._crowd.ranks
-                lowest = max(self.link.streams, key=lambda each: ranks[id(each.target)])
-                self.link.end(lowest, "sends to those who stand higher")
+        self._cut_off()
+        self._want_for_others()
+
+    def _want_for_others(self) -> None:
+        """Bring first what an answer waits for, as an answer does in a node."""
+        for chunk in sorted({stream.next for stream in self.link.streams}):
+            start, end = chunk * CHUNK, (chunk + 1) * CHUNK
+            if chunk not in self.held and not self._wanted.has(start, end):
+                end = min(end + AHEAD, self._crowd.terms.chunks * CHUNK)
+                self._wanted.add(start, end)
+                self._happened(Wanted(start, end))
+
+    def _cut_off(self) -> None:
+        """Send nothing more to those who lost their places."""
+        for stream in list(self.link.streams):
+            place = self._places.get(stream.of)
+            if place is not None and place.lost:
+                self.link.end(stream, "broke off")
 
 
 class Crowd:
@@ -251,21 +337,10 @@ class Crowd:
         rng.shuffle(urls)
         source = urls[rng.randrange(len(urls))]
         self.members: dict[str, Member] = {}
-        for rank, url in enumerate(ranked(self.digest, urls)):
-            self.members[url] = Member(self, url, rank, whole=url == source)
-        self.ranks = {id(each.link): each.rank for each in self.members.values()}
+        for url in urls:
+            self.members[url] = Member(self, url, whole=url == source)
         self._urls = urls
         self._source = self.members[source]
-
-    def fields(self, status: int, start: int) -> dict[str, list[str]]:
-        """Return the fields of an answer."""
-        length = self.terms.chunks * CHUNK
-        if status == 404:
-            return {"content-length": ["0"]}
-        told = {"content-length": [str(length - start)], "etag": [f'"{self.digest.hex}"']}
-        if status == 206:
-            told["content-range"] = [f"bytes {start}-{length - 1}/{length}"]
-        return told
 
     def run(self) -> Figures:
         """Let all want it at once."""
@@ -276,7 +351,7 @@ class Crowd:
                 self.timeline.at(0.0, self._begin, member, others)
         self.timeline.run()
         loaders = [each for each in self.members.values() if each is not self._source]
-        late = [each.url for each in loaders if each.ready < self.terms.chunks]
+        late = [each.url for each in loaders if not each.whole]
         if late:
             raise RuntimeError(f"{len(late)} nodes never got it")
         return Figures(
@@ -298,16 +373,7 @@ class Crowd:
             self.timeline.at(self.timeline.now + wait, member.want, (self._source.url,))
             return
         picker = Picker(_List(others, member.url), random.Random(member.url).random)
-        above = picker.ancestors(self.digest)
-        if above:
-            member.want(above)
-            return
-        # The root: so many at a time, until one has it.
-        order = picker.order(self.digest, 0.0)
-        turns = order.index(self._source.url) // PROBES_AT_ONCE + 1
-        self.requests += min(len(order), turns * PROBES_AT_ONCE)
-        wait = 2 * turns * self.terms.latency
-        self.timeline.at(self.timeline.now + wait, member.want, (self._source.url,))
+        member.want(picker.order(self.digest, 0.0), picker.ancestors(self.digest))
 
 
 def flash_crowd(terms: Terms, seed: int) -> Figures:
@@ -344,7 +410,7 @@ def table(sizes: Sequence[int], seeds: Sequence[int]) -> tuple[list[str], bool]:
     return lines, kept
 
 
-def _in_words(way: str, at_once: int | None) -> str:
+def _in_words(way: str, at_once: int) -> str:
     if way == "2015":
         return "2015: in list order, whole files"
-    return "tree, any number at once" if at_once is None else f"tree, {at_once} at once"
+    return f"tree, {at_once} at once" if at_once else "tree, any number at once"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from simulate.clients import Answer, Asker, Asking, request_head
@@ -146,6 +147,12 @@ class Errands:
 
         head = request_head("GET", path, address_of(node), fields)
         return self._ask(what, node, head, over, **manners)
+
+    def crowd(self, *, node: int, blob: int, nodes: int) -> None:
+        """Store a blob, and a little later fetch it from each of so many nodes at once."""
+        self.put(node=node, blob=blob, by="digest", wrong=False)
+        for each in range(nodes):
+            self._world.after(1.0, partial(self.get, node=each, blob=blob))
 
     def head(self, *, node: int, blob: int) -> Answer:
         """Ask for the head of a blob."""

@@ -56,6 +56,8 @@ class Stream:
     got: Callable[[int], None]
     ended: Callable[[str | None], None]
     over: bool = False
+    of: tuple[str, int] = ("", 0)
+    """Which answer it is: who asked, and the number of the request."""
 
 
 @dataclass(eq=False, slots=True)
@@ -96,6 +98,12 @@ class Link:
         if not stream.over:
             stream.over = True
             self.streams.remove(stream)
+
+    def shorten(self, stream: Stream, stop: int) -> None:
+        """Send nothing of a stream from this chunk on."""
+        stream.stop = min(stream.stop, stop)
+        if stream.next >= stream.stop:
+            self.end(stream)
 
     def go_on(self) -> None:
         """Send the next chunk, if there is one that can be sent."""

@@ -16,6 +16,7 @@ from simulate.liars import LIES
 KINDS: dict[str, int] = {
     "put": 24,
     "get": 34,
+    "crowd": 3,
     "head": 4,
     "delete": 6,
     "everywhere": 2,
@@ -30,7 +31,11 @@ KINDS: dict[str, int] = {
 }
 
 #: Of those, the ones that are a client's; the others are faults.
-ERRANDS = frozenset({"put", "get", "head", "delete", "everywhere"})
+ERRANDS = frozenset({"put", "get", "crowd", "head", "delete", "everywhere"})
+
+
+#: Large blobs, of the last numbers.
+LARGE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,8 @@ def plan(seed: int, steps: int, chunk: int, *, liars: bool = True) -> Plan:
         rng.choice((chunk - 1, chunk, chunk + 1)),
         rng.randrange(chunk, 3 * chunk),
         rng.randrange(2 * chunk, 7 * chunk),
+        # So large that it takes a while: more than connections hold.
+        *(rng.randrange(14 * chunk, 20 * chunk) for _ in range(LARGE)),
     )
     lies = tuple(rng.choice(LIES) for _ in range(rng.choice((0, 0, 1, 1, 2)))) if liars else ()
     flags = {
@@ -108,6 +115,8 @@ def plan(seed: int, steps: int, chunk: int, *, liars: bool = True) -> Plan:
     if rng.random() < 0.3:
         flags["replicas"] = rng.choice(("2", "3"))
         flags["write_quorum"] = rng.choice(("1", "1", "2"))
+    # A number of its own, so that what else befalls stays as it was.
+    flags["peer_receivers"] = random.Random(f"receivers {seed}").choice(("2", "1", "1", "0"))
     return Plan(
         nodes=nodes,
         lists=lists,
@@ -185,6 +194,10 @@ class _Chance:
         if rng.random() < 0.1:
             facts["peerload"] = False
         return facts
+
+    def crowd(self) -> dict[str, Any]:
+        blob = len(self._sizes) - 1 - self.rng.randrange(LARGE)
+        return {**self._node(), "blob": blob, "nodes": self._nodes}
 
     def head(self) -> dict[str, Any]:
         return self._blob()

@@ -46,6 +46,7 @@ NOTHING_GIVEN = {
     "load-requests": None,
     "load-requests-per-peer": None,
     "peer-requests": None,
+    "peer-receivers": None,
     "peer-hedge": None,
     "loading-ranges": None,
     "accept-deletions": None,

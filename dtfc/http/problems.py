@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 
 from dtfc import errors
 from dtfc.http.fields import BadMessage
+from dtfc.http.replies import GIVES_WAY, YES
 
 Fields = tuple[tuple[str, str], ...]
 
@@ -156,6 +157,7 @@ _TABLE: Mapping[type[Exception], _Row] = {
     ),
     errors.Corrupt: _Row(503, "Damaged here", retry_after=60),
     errors.Retracted: _Row(503, "Loaded anew", retry_after=5),
+    errors.GivesWay: _Row(503, "Sent to others first", retry_after=1, fields=((GIVES_WAY, YES),)),
     errors.Draining: _Row(503, "This node is shutting down", retry_after=5),
     errors.NoSpace: _Row(507, _FULL, {"needed": "needed"}),
     errors.NoInodes: _Row(507, _FULL),

@@ -23,6 +23,13 @@ MAX_LENGTH = 2**63 - 1
 #: The longest rest, in seconds, that a peer can talk us into.
 MAX_RETRY_AFTER = 86400
 
+#: The field of an answer to a node that says: others may go before it. Of an answer
+#: with bytes: it may be cut off for them; of a 503: it was refused for them.
+GIVES_WAY = "DTFC-Gives-Way"
+
+#: Its value: true, as RFC 9651 has it.
+YES = "?1"
+
 _WHOLE = 200
 _PIECE = 206
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.IGNORECASE)

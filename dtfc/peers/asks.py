@@ -36,6 +36,8 @@ class Record:
     absent_at: float = 0.0
     asked_back: int = 0
     """How often it was asked again although it did not have it: it may be loading it by now."""
+    times_refused: int = 0
+    """How often it sent to others first, since it sent something last."""
     proven: bool = False
     """Whether it has the blob, as far as its answers tell."""
 
@@ -70,6 +72,8 @@ class Job:
     for_slow: bool = False
     """Whether that one is too slow, not silent."""
     for_wanted: bool = False
+    gives_way: bool = False
+    """Whether its peer said that others may go before it."""
     _looked: float = field(default=0.0)
     _seen: int = 0
 

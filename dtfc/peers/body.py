@@ -75,6 +75,8 @@ class Body(Protocol):
         """Once over: why less came than was wanted; None if all came."""
         self.surplus = False
         """Whether more came than was wanted."""
+        self.broken_off = False
+        """Once over: whether it was the peer that ended it too early."""
         self._clock = clock
         self._limits = limits
         self._skip = skip
@@ -188,6 +190,7 @@ class Body(Protocol):
         if not self._over:
             ended = reason.check(ResponseDone, PotentialDataLoss) is not None
             how = "ended the body" if ended else "broke off"
+            self.broken_off = True
             self._finish(f"{how} after {self.received} bytes, {self._missing} too early")
         self._stop_timer()
 

@@ -33,6 +33,7 @@ from dtfc.peers.body import Body, PeerLimits, Remainder
 from dtfc.peers.connections import Connections
 from dtfc.peers.failure import PeerFailure, cancelled, in_words, one_line, own_failure
 from dtfc.peers.listing import DNS
+from dtfc.peers.receivers import LARGE
 from dtfc.peers.sending import Outgoing
 from dtfc.peers.signing import Signer, SigningAgent
 
@@ -41,6 +42,9 @@ PARTIAL = "DTFC-Partial"
 
 WAIT = "wait"
 """Its value: what is not there yet is waited for."""
+
+NODE = "DTFC-Node"
+"""The field that says which node asks: its URL, as its peers have it."""
 
 _USER_AGENT = f"dtfc/{__version__}".encode("ascii")
 
@@ -174,6 +178,7 @@ class PeerHTTP:
         *,
         what: Literal["nopeerload", "chunks"] = "nopeerload",
         partial: bool = False,
+        node: str | None = None,
     ) -> Reply:
         """Ask a peer for a blob that it has itself.
 
@@ -186,6 +191,8 @@ class PeerHTTP:
             end: ... unless only the bytes before this one are wanted.
             what: of the blob: its bytes, or its chunk map.
             partial: whether it may be one that the peer is loading itself.
+            node: this node's own URL, where so much may be asked for that the peer
+                wants to know for whom; None if it is not known.
 
         Raises:
             PeerFailure: no connection, no head in time, or no HTTP.
@@ -195,6 +202,8 @@ class PeerHTTP:
         headers = Headers({b"User-Agent": [_USER_AGENT]})
         if partial:
             headers.addRawHeader(PARTIAL.encode("ascii"), WAIT.encode("ascii"))
+        if node is not None and (end is None or end - start > LARGE):
+            headers.addRawHeader(NODE.encode("ascii"), node.encode("ascii", "backslashreplace"))
         if start or end is not None:
             headers.addRawHeader(b"Range", range_field(start, end).encode("ascii"))
         response = await self._request(method, f"{peer}/{digest_hex}/{what}", headers)

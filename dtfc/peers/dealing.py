@@ -6,6 +6,7 @@ is what is missing, who is idle, and which ask is cut short for whom.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +31,12 @@ NEAR = 2 * CHUNK
 
 SOUGHT = 16
 """Peers that did not have it, after which no further ones are sought for speed alone."""
+
+FIRST_WAIT = 0.1
+"""Seconds after which a peer that sends to others first is asked again, doubled each time."""
+
+SEEKING = 4
+"""So many times the usual number is asked at once, while nobody that was asked has it."""
 
 ASK_BACK_AFTER = (0.1, 0.4)
 """Seconds after which an ancestor that did not have the blob is asked again, each once ..."""
@@ -116,6 +123,10 @@ class Dealing:
         self._alone = False
         self._alone_with: str | None = None
         self._waited_for_busy = False
+        # Who sends to others first, and when to ask again: if nothing comes, and
+        # if something does; since when nothing came of anybody because of that.
+        self._later: dict[str, tuple[float, float]] = {}
+        self._refused_since = math.inf
         self._verifying = False
         self._pausing = False
         self._look_due = False
@@ -154,8 +165,9 @@ class Dealing:
         late = all(self._waited_for(job) >= self.limits.hedge for job in self._jobs.values())
         taking = any(job.taking for job in self._jobs.values())
         # Somebody who has begun binds the length with his first byte.
-        width = 0 if taking else max(self._width, len(self._jobs) + 1 if late else 0)
-        while len(self._jobs) < min(width, self.limits.peers):
+        hedged = min(len(self._jobs) + 1, self.limits.peers) if late else 0
+        width = 0 if taking else max(self._width, hedged)
+        while len(self._jobs) < width:
             peer = self._next_peer()
             if peer is None:
                 break
@@ -263,7 +275,9 @@ class Dealing:
                 if owner is not None:
                     at = end if owner.end is None else owner.end
                     continue
-                peer = self._next_peer(chunk=at // CHUNK)
+                # Who sends comes to it, too: no need to ask everybody.
+                sought = any(job.taking for job in self._jobs.values())
+                peer = self._next_peer(chunk=at // CHUNK, sought=sought)
                 if peer is None:
                     return []
                 stop = min(end, self._next_owned(at, total))
@@ -281,18 +295,21 @@ class Dealing:
                 longest, most = job, seconds
         if longest is None or longest.rate is None:
             return []
+        far = self._distance(longest.peer)
+        if all(self._distance(peer) > far for peer in self._queue):
+            return []
         end = total if longest.end is None else longest.end
         too_slow: list[str] = []
         actions: list[Action] = []
         while not actions and (peer := self._next_peer(sought=True)) is not None:
-            if self._distance(peer) > self._distance(longest.peer):
+            if self._distance(peer) > far:
                 # That one has its own sources behind it: who has the whole
                 # would be asked by all.
                 too_slow.append(peer)
                 continue
             theirs = self._records[peer].rate or max(longest.rate, 1.0)
             share = theirs / (theirs + max(longest.rate, 1.0))
-            if self._distance(peer) < self._distance(longest.peer):
+            if self._distance(peer) < far:
                 share = 1.0
             start = (longest.at + int(longest.left(total) * (1 - share))) // CHUNK * CHUNK
             start = max(start, (longest.at // CHUNK + 1) * CHUNK)
@@ -322,6 +339,63 @@ class Dealing:
             if self._now - record.absent_at >= ASK_BACK_AFTER[record.asked_back]:
                 record.absent = False
                 record.asked_back += 1
+                record.failures = 0
+                record.lost = False
+                self._queue.appendleft(peer)
+
+    def _give_way(self, job: Job, reason: str, most: float) -> None:
+        """Ask a peer again later: it sends to others first, which is no fault of anybody's.
+
+        Args:
+            job: the ask that was refused, or cut off.
+            reason: for people.
+            most: seconds after which it is to be asked again; sooner at first.
+        """
+        record = self._records[job.peer]
+        record.reason = reason
+        if job.delivered:
+            record.times_refused = 0
+        waits = 2.0 ** min(record.times_refused, 4)
+        record.times_refused += 1
+        soon, late = self._now + min(most, FIRST_WAIT * waits), self._now + most * waits
+        self._later[job.peer] = soon, late
+        self._refused_since = min(self._refused_since, self._now)
+        # It is there, and will send: nothing was in vain.
+        self._fruitless = 0
+        self._widen(job)
+
+    def _widen(self, gone: Job) -> None:
+        """Ask one more at a time, as one that was asked has nothing to give.
+
+        Not so while an ancestor is waited for: if all nodes of a crowd asked
+        all others meanwhile, everything would take longer.
+        """
+        if not any(job.ask.partial for job in self._jobs.values() if job is not gone):
+            self._width = min(self._width + 1, self.limits.peers * SEEKING)
+
+    def _ask_again(self) -> None:
+        """Let those be asked again whose time has come.
+
+        And if nobody else is left, the ancestors as well, for they are sent to
+        first.
+        """
+        # While somebody sends, or will, it would be for speed alone.
+        coming = any(job.taking or job.ask.partial for job in self._jobs.values())
+        due = [
+            peer
+            for peer, (soon, late) in self._later.items()
+            if (late if coming else soon) <= self._now + HAIR
+        ]
+        for peer in due:
+            del self._later[peer]
+            if self._records[peer].usable and peer not in self._queue:
+                self._queue.appendleft(peer)
+        if not due or self._jobs or self._alone:
+            return
+        for peer in reversed(self._ancestors):
+            record = self._records[peer]
+            if record.absent:
+                record.absent = False
                 record.failures = 0
                 record.lost = False
                 self._queue.appendleft(peer)

@@ -258,6 +258,7 @@ class Doubting(Dealing):
             record.failures = record.tries_alone = 0
             record.lost = record.suspect = False
         self._queue = deque(usable)
+        self._later.clear()
         return self._restart()
 
     def _new_round(self) -> None:
@@ -266,7 +267,10 @@ class Doubting(Dealing):
         self._queue = deque(
             peer
             for peer, record in self._records.items()
-            if record.usable and peer not in busy and not record.disputes
+            if record.usable
+            and peer not in busy
+            and peer not in self._later
+            and not record.disputes
         )
 
     def _restart(self) -> list[Action]:

@@ -94,6 +94,20 @@ class Picker:
         self._health: dict[str, Health] = {}
         self._holdings = Holdings()
 
+    @property
+    def one_of_many(self) -> str | None:
+        """This node's own URL, as its peers know it.
+
+        None if it is not known, or there is one peer at most: who has nobody else
+        to ask is not to be sent elsewhere.
+        """
+        return self._listed.me if len(self._in_force()) > 1 else None
+
+    def knows(self, peer: str) -> bool:
+        """Whether a URL is one of the peers in force."""
+        self._in_force()
+        return peer in self._urls
+
     # -- whom to ask --------------------------------------------------------
 
     def order(self, digest: Digest, now: float) -> tuple[str, ...]:

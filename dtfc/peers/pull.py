@@ -17,7 +17,8 @@ others.
 no ranges can answer. Who says nothing for ``hedge`` seconds gets a *rival*, the
 next peer, asked for the same; so does one that stops in the middle. The first
 of the two that sends is kept, the other dropped. After each "I do not have it"
-one more peer is asked at a time.
+one more peer is asked at a time, up to ``SEEKING`` times as many as may send; but
+not by those who wait for an ancestor, for they are many.
 
 **Several peers.** A lone fast peer keeps its one long ask. While others are
 idle, the ask that will take the longest is shortened, and an idle peer gets its
@@ -28,6 +29,10 @@ be here within ``WORTH_SPLITTING`` seconds, or is shorter than two chunks.
 themselves. Nothing is divided between one of them and others; who did not have
 it is asked again a little later, and then takes over what a peer that has the
 whole is sending. So one that has the whole is asked by few.
+
+**Who sends to others first** (a 503 that says so, or a body cut off after a head
+that had said so) did nothing wrong. It is asked again a little later, while others
+are asked; where there is nobody else the load waits for it, and does not end.
 
 **Wanted bytes** come first. If they will not come by themselves within a
 moment, the ask that would bring them is shortened to end before them, and
@@ -76,7 +81,10 @@ seconds is asked once more, after the others.
 
 from __future__ import annotations
 
+import math
+
 from dtfc.http.ranges import Offer, Refusal, judge_reply
+from dtfc.http.replies import GIVES_WAY, YES
 from dtfc.peers.asks import Job, Record
 from dtfc.peers.dealing import HAIR, SILENT, PullLimits
 from dtfc.peers.doubting import Doubting
@@ -124,12 +132,16 @@ DEFAULT_RETRY_AFTER = 10
 LONGEST_RETRY_AFTER = 3600
 """No peer makes clients wait longer than so many seconds."""
 
+LONGEST_REFUSED = 600.0
+"""Seconds for which peers may send to others first, and nothing comes, before that ends a load."""
+
 LOOK_EVERY = 0.1
 """Seconds between two looks at how fast the asks in progress are."""
 
 _MOST_WISHES = 64
 _ALONE_TRIES = 3
 _LOST = 2
+_UNAVAILABLE = 503
 _ABOUT_THE_BYTES = (200, 206, 416)
 
 
@@ -211,6 +223,7 @@ class Pull(Doubting):
 
     def _answered(self, job: Job, event: Answered) -> list[Action]:
         record = self._records[job.peer]
+        job.gives_way = event.fields(GIVES_WAY.lower()) == [YES]
         judged = judge_reply(
             event.status,
             event.fields,
@@ -220,6 +233,10 @@ class Pull(Doubting):
             end=job.ask.end,
         )
         if isinstance(judged, Refusal):
+            if job.gives_way and event.status == _UNAVAILABLE:
+                after = min(judged.retry_after or 1, SHORT_WAIT)
+                self._give_way(job, "sends to others first", float(max(1, after)))
+                return [*self._drop(job), *self._go_on()]
             return self._refused(job, record, event, judged)
         if judged.total < job.ask.start:
             reason = f"says {judged.total} bytes, {job.ask.start} are here already"
@@ -271,7 +288,7 @@ class Pull(Doubting):
         if refusal.kind == "absent":
             record.absent = True
             record.absent_at = self._now
-            self._width = min(self._width + 1, self.limits.peers)
+            self._widen(job)
             self._sought += 1
             actions = self._drop(job)
             self._settle(job)
@@ -302,6 +319,7 @@ class Pull(Doubting):
         job.at = end
         job.delivered += count
         job.moved = self._now
+        self._refused_since = math.inf
         self._progress = True
         first, self._length_bound = not self._length_bound, True
         return self._go_on() if first and self._wanted and job.at < (job.end or 0) else []
@@ -309,6 +327,10 @@ class Pull(Doubting):
     def _ended(self, job: Job, event: Ended) -> list[Action]:
         if job.at < (job.end or 0):
             reason = event.cut or "sent less than it offered"
+            if job.gives_way and event.broken_off:
+                self._give_way(job, reason, 1.0)
+                self._forget(job)
+                return self._go_on()
             return [*self._broke_off(job, reason), *self._go_on()]
         # The end is its word too, even if it sent no byte (of an empty blob).
         self._from.setdefault(job.peer, Spans())
@@ -377,7 +399,7 @@ class Pull(Doubting):
 
     def _look_later(self) -> list[Action]:
         """Ask to be woken, if time alone can change what is to be done."""
-        if self._alone or not (self._queue or self._may_ask_back()):
+        if self._alone or not (self._queue or self._later or self._may_ask_back()):
             return []
         silent = all(not job.taking for job in self._jobs.values())
         seconds = self.limits.hedge if silent else LOOK_EVERY
@@ -394,6 +416,7 @@ class Pull(Doubting):
             job.look(self._now)
             if job.rate is not None:
                 self._records[job.peer].rate = job.rate
+        self._ask_again()
         if not self._alone:
             self._ask_back()
         return self._go_on()
@@ -418,6 +441,11 @@ class Pull(Doubting):
     # -- rounds ------------------------------------------------------------------
 
     def _round_over(self) -> list[Action]:
+        if self._later:
+            if self._now - self._refused_since < LONGEST_REFUSED:
+                soonest, _ = min(self._later.values())
+                return self._pause(max(0.0, soonest - self._now))
+            self._later.clear()
         if not self._alone:
             if self._progress:
                 self._new_round()

@@ -73,10 +73,14 @@ class MapWanted:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The body is over; ``cut`` says why, if less came than was to be taken."""
+    """The body is over; ``cut`` says why, if less came than was to be taken.
+
+    ``broken_off`` tells whether the peer ended it, and not this node.
+    """
 
     number: int
     cut: str | None = None
+    broken_off: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -400,7 +400,13 @@ class Transfer:
         asked = clock.seconds()
         try:
             reply = await self._around.http.ask(
-                "GET", ask.peer, self._digest.hex, ask.start, ask.end, partial=ask.partial
+                "GET",
+                ask.peer,
+                self._digest.hex,
+                ask.start,
+                ask.end,
+                partial=ask.partial,
+                node=self._around.picker.one_of_many,
             )
         except PeerFailure as failure:
             self._tell(request, Failed(ask.number, failure.reason))
@@ -447,7 +453,7 @@ class Transfer:
             self._count_refetched(body.skipped)
         if body.surplus:
             self._note(Note(request.ask.peer, "sent more than it had announced"))
-        self._tell(request, Ended(take.number, body.cut))
+        self._tell(request, Ended(take.number, body.cut, broken_off=body.broken_off))
 
     def _tell_news(self, request: _Request | None = None) -> None:
         """Report the chunks that are whole, once all their bytes were reported."""

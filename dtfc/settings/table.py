@@ -236,6 +236,15 @@ class Settings:
         "The most requests of loads at once to one peer; further ones wait.",
         reloadable=True,
     )
+    peer_receivers: int = setting(
+        PEERS,
+        "N",
+        values.integer(0, 10_000),
+        "2",
+        "To how many nodes one blob of more than 4 MiB is sent at once, by each process; others "
+        "ask those. 0 for any number. Clients do not count.",
+        reloadable=True,
+    )
     absent_ttl: float = setting(
         PEERS,
         "TIME",

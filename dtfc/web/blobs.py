@@ -43,12 +43,13 @@ from dtfc.web.forms import boundary_of, store_files
 from dtfc.web.hotblobs import HotBlob, HotBlobs
 from dtfc.web.ingest import Ingest, commit
 from dtfc.web.loading import LoadSource, Trust
+from dtfc.web.receivers import Admitted
 from dtfc.web.smallputs import LONGEST
 from dtfc.web.source import BlobSource
 from dtfc.web.transmit import send
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from dtfc.integrity.reading import Checks
     from dtfc.integrity.upkeep import Upkeep
@@ -59,8 +60,10 @@ if TYPE_CHECKING:
     from dtfc.store.records import Record
     from dtfc.web.body import RequestBody
     from dtfc.web.gate import Gate
+    from dtfc.web.receivers import Bound
     from dtfc.web.request import Request
     from dtfc.web.smallputs import SmallPuts
+    from dtfc.web.transmit import Source
 
 JSON = "application/json"
 
@@ -146,6 +149,7 @@ class Blobs:
         hot: where blobs asked for are kept open.
         small_puts: where small blobs are stored in groups; None if nowhere.
         revived: told of a PUT of what had been deleted everywhere.
+        bound: says to how many nodes a blob is sent at once; None for any number.
 
     Attributes:
         replicas: copies to other nodes what clients store; None if nothing does.
@@ -163,6 +167,7 @@ class Blobs:
         hot: HotBlobs,
         small_puts: SmallPuts | None = None,
         revived: Callable[[Record], None] = lambda _record: None,
+        bound: Bound | None = None,
     ) -> None:
         self._store = store
         self._disk = disk
@@ -174,6 +179,7 @@ class Blobs:
         self._small_puts = small_puts
         self.replicas: Replicas | None = None
         self._revived = revived
+        self._bound = bound
 
     # -- reading ------------------------------------------------------------
 
@@ -304,13 +310,26 @@ class Blobs:
                 return False
         except Retracted:
             return False
-        if self._begin(request, digest, planned, source.length, None, load.name):
-            if source.provisional:
-                # What rests on the word of peers is for this client, not for caches.
-                request.put("Cache-Control", "no-store")
-            await send(request, lane, source, planned.parts)
-            request.finish()
+        with self._let_in(request, digest, planned.parts, source) as sent:
+            if self._begin(request, digest, planned, source.length, None, load.name):
+                if source.provisional:
+                    # What rests on the word of peers is for this client, not for caches.
+                    request.put("Cache-Control", "no-store")
+                await send(request, lane, sent, planned.parts)
+                request.finish()
         return True
+
+    def _let_in(
+        self, request: Request, digest: Digest, parts: Sequence[bytes | Span], source: Source
+    ) -> Admitted:
+        """Return how to send a blob; a node among too many is sent nothing.
+
+        Raises:
+            GivesWay: it is to ask elsewhere, or later.
+        """
+        if self._bound is None:
+            return Admitted(source)
+        return self._bound.let_in(request, digest, parts, source)
 
     async def _send(
         self, request: Request, digest: Digest, holding: Holding, *, ask_peers: bool
@@ -341,15 +360,16 @@ class Blobs:
                 await source.prepare(holding.lane, 0, first)
         if not self._begin(request, digest, planned, info.length, stored_at, info.name):
             return
-        # The first bytes are made ready before the head leaves: while they can
-        # turn out to be wrong, there can be another answer.
-        span = next((part for part in planned.parts if isinstance(part, Span)), None)
-        if span is not None:
-            first = min(span.length, CHUNK - span.start % CHUNK)
-            if source.ready(span.start, first) < 0:
-                await source.prepare(holding.lane, span.start, first)
-        await send(request, holding.lane, source, planned.parts)
-        request.finish()
+        with self._let_in(request, digest, planned.parts, source) as sent:
+            # The first bytes are made ready before the head leaves: while they can
+            # turn out to be wrong, there can be another answer.
+            span = next((part for part in planned.parts if isinstance(part, Span)), None)
+            if span is not None:
+                first = min(span.length, CHUNK - span.start % CHUNK)
+                if sent.ready(span.start, first) < 0:
+                    await sent.prepare(holding.lane, span.start, first)
+            await send(request, holding.lane, sent, planned.parts)
+            request.finish()
         await self._keep_hot(request, digest)
 
     def _was_longer(self, info: BlobInfo) -> bool:

@@ -30,7 +30,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import datetimeToString
 
 from dtfc.http.heads import BadHead, HeadReader, Limits, RequestHead
+from dtfc.peers.receivers import LARGE
 from dtfc.web.hotblobs import HotBlob, HotBlobs
+
+#: Who says so is bounded in what is large.
+NODE = b"dtfc-node"
 
 #: Fields that change nothing in the answer to a GET of a blob.
 HARMLESS = frozenset(
@@ -53,6 +57,7 @@ HARMLESS = frozenset(
         b"sec-fetch-user",
         b"want-digest",
         b"want-repr-digest",
+        NODE,
     }
 )
 
@@ -78,10 +83,12 @@ class Tail(NamedTuple):
     Args:
         referrer: its Referer, or ``-``.
         agent: its User-Agent, or ``-``.
+        node: whether it says which node asks.
     """
 
     referrer: str
     agent: str
+    node: bool = False
 
 
 class Tails:
@@ -125,7 +132,8 @@ class Tails:
         if len(head.fields) + 3 > self._limits.fields:
             return None
         said = {name.lower(): value.decode("latin-1") for name, value in head.fields}
-        return Tail(said.get(b"referer", "-"), said.get(b"user-agent", "-"))
+        agent = said.get(b"user-agent", "-")
+        return Tail(said.get(b"referer", "-"), agent, NODE in said)
 
 
 def _is_plain(head: RequestHead) -> bool:
@@ -208,7 +216,7 @@ class FastLane:
             if hit is None:
                 return self._look_at(data)
             start, count = _one_range(text, hit.blob.length)
-            if not count:
+            if not count or (hit.tail.node and count > LARGE):
                 return None
             match = hit, start, count
         blob = match[0].blob
@@ -248,7 +256,7 @@ class FastLane:
             span = 0, blob.length
             tail = data[line_end:]
         known = self._tails.look_up(tail)
-        if known is None:
+        if known is None or (known.node and span[1] > LARGE):
             return None
         status = 206 if found else 200
         line = data[: line_end - 2].decode("ascii")

@@ -124,6 +124,18 @@ class Gate:
             return False
         return True
 
+    def may_be_of_peer(self, request: Request) -> bool:
+        """Whether a peer may have made a request that changes nothing.
+
+        Where there is a secret, it has signed it.
+        """
+        if self.terms.secrets is None:
+            return True
+        try:
+            return self._is_signed(request)
+        except DtfcError:
+            return False
+
     def _is_signed(self, request: Request) -> bool:
         """Whether a peer signed it; asked once a request, as a nonce is good for once."""
         if request.proven is None:

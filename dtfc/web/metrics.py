@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dtfc.integrity.upkeep import Upkeep
     from dtfc.peers.deletions import Deletions
     from dtfc.peers.picker import PeerStatus
+    from dtfc.peers.receivers import Receivers
     from dtfc.peers.transfer import Counters
     from dtfc.replicas.owed import Replicas
     from dtfc.store.blobs import Store
@@ -61,6 +62,7 @@ class Metrics:
         upkeep: what was verified, healed and scrubbed.
         peers: says how the peers are.
         deletions: deletions everywhere.
+        receivers: nodes that whole blobs are sent to.
 
     Attributes:
         replicas: copies to other nodes; None if nothing is copied.
@@ -76,6 +78,7 @@ class Metrics:
         *,
         peers: Callable[[], Sequence[PeerStatus]] = tuple,
         deletions: Deletions | None = None,
+        receivers: Receivers | None = None,
     ) -> None:
         self._site = site
         self._loads = loads
@@ -85,6 +88,7 @@ class Metrics:
         self._peers = peers
         self.replicas: Replicas | None = None
         self._deletions = deletions
+        self._receivers = receivers
 
     def text(self, node: Iterable[Family] = ()) -> bytes:
         """Return everything in the text format (blocks: asks catalog and disk).
@@ -105,6 +109,7 @@ class Metrics:
             *self._of_site(),
             *self._of_loads(),
             *self._of_peers(),
+            *self._of_receivers(),
             *self._of_upkeep(),
             *self._of_replicas(),
             *self._of_deletions(),
@@ -116,6 +121,7 @@ class Metrics:
         yield from self._of_site()
         yield from self._of_loads()
         yield from self._of_peers()
+        yield from self._of_receivers()
         yield from self._of_upkeep()
         yield from self._of_replicas()
         yield from self._of_deletions()
@@ -276,6 +282,15 @@ class Metrics:
             ("dtfc_peer_fetch_bytes", "Bytes that came from peers.", loads.received_bytes),
             ("dtfc_peer_refetched_bytes", "Those that came again.", loads.refetched_bytes),
             ("dtfc_peer_failures", "Times that a peer broke off.", loads.peer_failures),
+        ):
+            yield _counter(name, text, value)
+
+    def _of_receivers(self) -> Iterator[Family]:
+        if self._receivers is None:
+            return
+        for name, text, value in (
+            ("dtfc_receivers_refused", "Nodes sent elsewhere.", self._receivers.refused),
+            ("dtfc_receivers_cut", "Nodes cut off for others.", self._receivers.cut),
         ):
             yield _counter(name, text, value)
 

@@ -170,6 +170,11 @@ class Request(server.Request):
         if self.channel is not None:
             self.channel.abort()
 
+    def close(self) -> None:
+        """Leave the answer visibly incomplete, but let the client have what was sent of it."""
+        if self.channel is not None:
+            self.channel.loseConnection()
+
     def connectionLost(self, reason: Failure) -> None:  # noqa: N802 -- Twisted's name
         """Log what was sent, tell who waits, fail the body."""
         if not self.startedWriting:

@@ -14,7 +14,7 @@ from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import BaseConverter
 
 from dtfc.digest import Digest
-from dtfc.errors import BadName, BrokenStore, DtfcError, StoreFailure
+from dtfc.errors import BadName, BrokenStore, DtfcError, GivesWay, StoreFailure
 from dtfc.http.problems import method_not_allowed, not_found, problem_for
 from dtfc.names import check_name
 from dtfc.web.transmit import Shrunk
@@ -222,7 +222,10 @@ class Routes:
         if not request.startedWriting:
             body: bytes = request.begin_problem(problem_for(error))
             return body
-        request.abort()
+        if isinstance(error, GivesWay):
+            request.close()
+        else:
+            request.abort()
         # Klein would finish the answer now; it waits until that cannot happen.
         gone: Deferred[None] = request.notifyFinish()
         return gone.addErrback(lambda _failure: None)

@@ -259,8 +259,8 @@ class Site(server.Site):
         tally.requests[hit.counts_as] += 1
         tally.hits += 1
         tally.sent += sent
-        tail = hit.tail
-        self._access_log(Entry(now, channel.address, hit.line, hit.status, sent, seconds, *tail))
+        said = hit.tail.referrer, hit.tail.agent
+        self._access_log(Entry(now, channel.address, hit.line, hit.status, sent, seconds, *said))
 
     def log_refused(self, channel: Channel, status: int) -> None:
         """Write a line for what never became a request, or was cut off (status 499)."""

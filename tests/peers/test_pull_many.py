@@ -142,6 +142,42 @@ def test_one_more_is_asked_at_a_time_for_each_that_does_not_have_it() -> None:
     assert len(asks(pull.on(Answered(2, 404, fields())))) == 2
 
 
+def test_while_nobody_has_it_more_are_asked_at_once_than_send() -> None:
+    peers = [f"http://p{number}:1" for number in range(100)]
+    pull = Pull(peers, limits=PullLimits(peers=4))
+    actions, open_now, most = pull.begin(), set[int](), 0
+    for number in range(1, 60):
+        open_now |= {each.number for each in asks(actions)}
+        most = max(most, len(open_now))
+        open_now.discard(number)
+        actions = pull.on(Answered(number, 404, fields()))
+    assert most == 16
+
+
+def test_not_so_by_those_who_wait_for_an_ancestor() -> None:
+    """They are many, and would ask everybody the same."""
+    others = [f"http://p{number}:1" for number in range(100)]
+    pull = Pull(others, limits=PullLimits(peers=4, hedge=0.5), ancestors=[A])
+    (first,) = asks(pull.begin(0.0))
+    actions = pull.on(Waited(), 0.5)
+    for number in range(2, 20):
+        (ask,) = asks(actions)
+        assert (first.peer, ask.peer, ask.number) == (A, others[number - 2], number)
+        actions = pull.on(Answered(number, 404, fields()), 0.5)
+
+
+def test_what_was_cut_short_for_others_is_not_offered_to_everybody() -> None:
+    others = [f"http://p{number}:1" for number in range(100)]
+    pull = begun([A, *others])
+    actions, number = pull.on(Waited(), 0.2), 1
+    while todo := asks(actions):
+        actions = []
+        for ask in todo:
+            number = ask.number
+            actions += pull.on(Answered(number, 404, fields()), 0.2)
+    assert number < 30
+
+
 def test_the_end_is_fetched_on_a_second_connection_to_the_only_peer() -> None:
     pull = begun([A])
     actions = pull.on(Wanted(MANY - 1000, MANY), 0.12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dtfc.peers.rendezvous import ranked
 from simulate.crowd import MOST_COPIES, Crowd, Terms, flash_crowd
 
 
@@ -23,7 +24,7 @@ def test_in_the_way_of_2015_the_source_sends_to_everybody() -> None:
 
 
 def test_with_any_number_at_once_a_source_inside_the_tree_sends_three_copies() -> None:
-    terms = Terms(60, chunks=40, at_once=None)
+    terms = Terms(60, chunks=40, at_once=0)
     inner = next(seed for seed in range(50) if 0 < _rank_of_source(terms, seed) < 25)
     assert flash_crowd(terms, inner).source_copies == 3
 
@@ -40,4 +41,5 @@ def test_the_same_seed_gives_the_same_figures() -> None:
 
 def _rank_of_source(terms: Terms, seed: int) -> int:
     crowd = Crowd(terms, seed)
-    return next(each.rank for each in crowd.members.values() if each.ready == terms.chunks)
+    nodes = ranked(crowd.digest, crowd.members)
+    return next(rank for rank, url in enumerate(nodes) if crowd.members[url].whole)

@@ -25,6 +25,7 @@ from dtfc.web.blobs import Blobs, Terms
 from dtfc.web.fastlane import FastLane, Match
 from dtfc.web.gate import Gate
 from dtfc.web.hotblobs import HotBlobs
+from dtfc.web.receivers import Bound
 from dtfc.web.routes import Routes
 from dtfc.web.site import Bounds, Site
 from dtfc.web.status import Status
@@ -42,7 +43,7 @@ PERCENT = Digest.of(b"percent")
 class TwoRoads:
     """One store behind two ports: one with a fast lane, one without."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, bound: Bound | None = None) -> None:
         self.store = open_store(str(folder / "store"), fan_out=2)
         for name, content in (("photo.jpg", CONTENT), ("empty", b""), ("100%s.txt", b"percent")):
             intake = self.store.intake(None)
@@ -65,6 +66,7 @@ class TwoRoads:
             self.gate,
             terms=Terms(),
             hot=self.hot,
+            bound=bound,
         )
         status = Status(
             self.store,

@@ -66,6 +66,7 @@ FIELDS = [
     b"Content-Length: 0",
     b"X-Forwarded-For: 1.2.3.4",
     b"Want-Digest: SHA-512;q=1",
+    b"DTFC-Node: http://a:1",
     b'Signature-Input: dtfc=("@method");tag="dtfc-peer"\r\nSignature: dtfc=:AA==:',
     b"Signature-Input: x\r\nSignature: y\r\nSignature-Input: z\r\nSignature: z",
     b"Signature: dtfc=:AA==:",
