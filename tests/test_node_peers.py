@@ -29,6 +29,13 @@ class Disk(InlineDisk):
         pass
 
 
+class Alone(MemoryReactorClock):
+    """A reactor that can start no process."""
+
+    def spawnProcess(self, *_args: Any, **_kw: Any) -> Any:  # noqa: N802 -- Twisted's name
+        raise OSError("no programs here")
+
+
 class Handed:
     """A node on a false clock, with a secret and a peer list."""
 
@@ -45,7 +52,7 @@ class Handed:
             "peerlist": str(self.list),
             "me": "http://me:1",
         }
-        self.clock: Any = MemoryReactorClock()
+        self.clock: Any = Alone()
         self.asked: list[str] = []
         self.node = Node(
             load(flags, {}, str(folder)).settings,
