@@ -76,6 +76,11 @@ class InlineDisk:
         return maybeDeferred(work, *args, **kwargs)
 
 
+#: Steps of one lane that may run at once, of those that need not wait for each other.
+#: Two, for while one hears that it is done, and is given the next, another reads on.
+ABREAST = 2
+
+
 class Lane:
     """Steps that run one after another, in the order in which they were queued.
 
@@ -85,13 +90,15 @@ class Lane:
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        self._waiting: deque[tuple[Deferred[Any], Callable[[], Any]]] = deque()
-        self._busy = False
+        self._waiting: deque[tuple[Deferred[Any], Callable[[], Any], bool]] = deque()
+        self._running = 0
+        self._alone = False
+        """Whether what runs must be the only one."""
 
     @property
     def idle(self) -> bool:
         """Whether nothing is queued and nothing runs."""
-        return not self._busy
+        return not self._running
 
     def run(self, step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Deferred[R]:
         """Queue ``step``.
@@ -99,21 +106,34 @@ class Lane:
         Cancelling the Deferred only gives up the result: the step still runs,
         and still runs before every step that is queued after it.
         """
+        return self._queue(lambda: step(*args, **kwargs), alone=True)
+
+    def run_beside(self, step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Deferred[R]:
+        """Queue ``step``, which may run at the same time as others that were queued like this.
+
+        Those queued with :meth:`run` still run after all before them, and before
+        all after them.
+        """
+        return self._queue(lambda: step(*args, **kwargs), alone=False)
+
+    def _queue(self, step: Callable[[], R], *, alone: bool) -> Deferred[R]:
         done: Deferred[R] = Deferred()
-        self._waiting.append((done, lambda: step(*args, **kwargs)))
-        if not self._busy:
-            self._next()
+        self._waiting.append((done, step, alone))
+        self._next()
         return done
 
     def _next(self) -> None:
-        if not self._waiting:
-            self._busy = False
-            return
-        self._busy = True
-        done, step = self._waiting.popleft()
-        self._disk.run(step).addBoth(self._finished, done)
+        while self._waiting:
+            done, step, alone = self._waiting[0]
+            if self._running and (alone or self._alone or self._running == ABREAST):
+                return
+            self._waiting.popleft()
+            self._running += 1
+            self._alone = alone
+            self._disk.run(step).addBoth(self._finished, done)
 
     def _finished(self, result: object, done: Deferred[Any]) -> None:
+        self._running -= 1
         self._next()
         if not done.called:
             done.callback(result)

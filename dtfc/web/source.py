@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.python.failure import Failure
 
 from dtfc.disk import Lane
 from dtfc.errors import Corrupt
@@ -48,6 +48,8 @@ class BlobSource:
         """The chunk that was made ready last, for somebody who waited for it ..."""
         self._ahead = -2
         """... and the last that was, or will be, for nobody yet."""
+        self._under_way: dict[int, list[Deferred[None]]] = {}
+        """Chunks that are made ready for nobody yet, each with who has come to wait for it."""
 
     def step(self, offset: int, count: int) -> int:  # noqa: ARG002 -- of every source
         """Return how many of these bytes to send at once: all of them."""
@@ -89,8 +91,9 @@ class BlobSource:
     def _look_ahead(self, lane: Lane, index: int) -> None:
         """Verify the next chunks while this one is sent, if they are read one after the other.
 
-        On the same lane: whoever wants a chunk waits for it, and the file
-        stays open. What goes wrong is found again by who needs it.
+        On the same lane, so that the file stays open, but beside each other: a
+        GiB took half as long again while one waited for the loop to hear of the
+        one before. What goes wrong is found again by who needs it.
         """
         last, self._last = self._last, index
         if not last < index <= max(last, self._ahead) + 1 or not self.reading.verifies:
@@ -100,20 +103,31 @@ class BlobSource:
         for each in range(max(index, self._ahead) + 1, end):
             start = each * CHUNK
             count = min(CHUNK, self.reading.length - start)
-            lane.run(self.reading.prepare, start, count).addErrback(_found_again)
+            self._under_way.setdefault(each, [])
+            lane.run_beside(self.reading.prepare, start, count).addBoth(self._is_over, each)
         self._ahead = max(index, end - 1)
 
+    def _is_over(self, _result: object, index: int) -> None:
+        """Tell who waits for a chunk; what went wrong with it is theirs to find."""
+        for waiter in self._under_way.pop(index, ()):
+            if not waiter.called:
+                waiter.callback(None)
+
     async def _verify(self, lane: Lane, offset: int, count: int) -> None:
+        waiters = self._under_way.get(offset // CHUNK)
+        if waiters is not None:
+            # Fired by _is_over; cancelled when the client leaves.
+            waiter: Deferred[None] = Deferred()
+            waiters.append(waiter)
+            await waiter
+            if self.reading.is_verified(offset, count):
+                return
         pause = FIRST_LOOK
         while True:
             try:
-                await lane.run(self.reading.prepare, offset, count)
+                await lane.run_beside(self.reading.prepare, offset, count)
             except UnderWay:
                 await deferLater(self._clock, pause)
                 pause = min(2 * pause, LONGEST_LOOK)
             else:
                 return
-
-
-def _found_again(_failure: Failure) -> None:
-    """Say nothing of what went wrong ahead."""
