@@ -1,9 +1,9 @@
 """A peer's body on its way to the disk, read no faster than it is taken away.
 
-Rules of this file: at most ``2 * BLOCK`` and one read of the socket are ever
-held: one block in the reader's hands (being hashed and written), one gathered
+Rules of this file: at most two blocks are ever held, each up to one read of the
+socket too long: one in the reader's hands (being written), one gathered
 meanwhile. So what a ``kill -9`` loses, and a later load transfers again, is
-less than 2 MiB. Time counts only while the socket is being read: a slow disk
+at most 2 MiB. Time counts only while the socket is being read: a slow disk
 is never held against a peer.
 """
 
@@ -20,7 +20,7 @@ from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from zope.interface import implementer
 
-BLOCK = 768 * 1024
+BLOCK = 640 * 1024
 """Bytes that go to the disk in one step, where they come fast enough."""
 
 FLUSH_AFTER = 0.05

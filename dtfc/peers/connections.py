@@ -37,8 +37,9 @@ from zope.interface import directlyProvides, implementer, providedBy
 from dtfc.peers.body import PeerLimits
 from dtfc.peers.sending import Outgoing
 
-READ_SIZE = 256 * 1024
-"""Bytes read from a socket at once: fewer, larger pieces for the loop."""
+READ_SIZE = 384 * 1024
+"""Bytes read from a socket at once: fewer, larger pieces for the loop. With a block twice
+they are less than the 2 MiB that may be lost (``dtfc.peers.body``)."""
 
 IDLE_SECONDS = 60
 """An unused connection to a peer is closed after so long."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import Future, wait
 from typing import Any
 
 from dtfc.digest import Digest
@@ -36,9 +35,8 @@ _MARK_EVERY = 64 << 20
 class Growth:
     """A file that grows at its end and is hashed while it grows.
 
-    The SHA-512 takes longer than all else, so it is one block behind: while it is
-    taken of one, the next one is written, and the one after that received. Who
-    asks for it waits.
+    The SHA-512 takes longer than all else, so it is some blocks behind: while it is
+    taken of one, the next ones are written and received. Who asks for it waits.
 
     Args:
         volume: where it lies.
@@ -54,12 +52,12 @@ class Growth:
         self._set_aside_to = 0
         self._room_checked_at = 0
         self._writing_from = 0
-        self._hashing: Future[None] | None = None
+        self._line = hashing.Line()
         self.restart()
 
     def restart(self) -> None:
         """Begin again at the start of the file."""
-        self._settle()
+        self._line.settle()
         self.length = 0
         self._room_checked_at = 0
         self._writing_from = 0
@@ -67,23 +65,19 @@ class Growth:
         self._sha256 = hashlib.sha256() if self._want_sha256 else None
         self._chunks = ChunkHashes()
         self._marks: list[tuple[int, Any, ChunkHashes]] = []
+        self._marked = -1
 
     @property
     def sha512(self) -> Any:
         """The SHA-512 of all bytes so far."""
-        self._settle()
+        self._line.settle()
         return self._sha512
 
     @property
     def sha256(self) -> Any:
         """Their SHA-256; None if it was not wanted."""
-        self._settle()
+        self._line.settle()
         return self._sha256
-
-    def _settle(self) -> None:
-        hashing, self._hashing = self._hashing, None
-        if hashing is not None:
-            hashing.result()
 
     @property
     def chunks(self) -> ChunkHashes:
@@ -95,9 +89,15 @@ class Growth:
 
         All of the latest are kept, and of those before one for each 64 MiB.
         """
-        if self._marks and self._marks[-1][0] == self.length:
+        if self._marked == self.length:
             return
-        self._marks.append((self.length, self.sha512.copy(), self._chunks.mark()))
+        self._marked = self.length
+        chunks, length = self._chunks.mark(), self.length
+        # Behind the blocks before it, of which the SHA-512 may still be taken.
+        self._line.add(lambda: self._keep_mark(length, chunks), block=False)
+
+    def _keep_mark(self, length: int, chunks: ChunkHashes) -> None:
+        self._marks.append((length, self._sha512.copy(), chunks))
         latest = len(self._marks) - _LATEST_MARKS - 1
         if latest >= 0:
             at = self._marks[latest][0]
@@ -113,9 +113,10 @@ class Growth:
         """
         if offset >= self.length:
             return
-        self._settle()
+        self._line.settle()
         if self._sha256 is not None:
             raise ValueError("the SHA-256 of the whole cannot be taken back")
+        self._marked = -1
         while self._marks and self._marks[-1][0] > offset:
             self._marks.pop()
         if not self._marks:
@@ -167,46 +168,31 @@ class Growth:
 
     def take_chunk(self, content: bytes, sha256: bytes) -> None:
         """Hash a chunk that is in the file already, and whose SHA-256 is known."""
-        self._settle()
-        self._hashing = hashing.pool.submit(self._hash, [content])
+        self._line.add(lambda: self._hash([content]))
         self._chunks.give(sha256)
         self.length += len(content)
 
     def _add(self, blocks: Sequence[bytes], size: int, *, write: bool) -> None:
-        self._settle()
+        # What cannot be written is not hashed either.
+        if write:
+            with self._volume.failing("write", size):
+                write_all(self._source.fd, blocks, self.length)
         if size < _BESIDE_FROM:
-            self._store(blocks, size, write=write)
-            self._chunks.take(blocks)
+            self._line.settle()
             self._hash(blocks)
+            self._chunks.take(blocks)
         else:
-            self._add_beside(blocks, size, write=write)
+            self._line.add(lambda: self._hash(blocks))
+            with hashing.place:
+                self._chunks.take(blocks)
         # Last, because others read up to here while it grows.
         self.length += size
-
-    def _add_beside(self, blocks: Sequence[bytes], size: int, *, write: bool) -> None:
-        # What cannot be written was not hashed either.
-        before = self._sha512.copy(), self._sha256 and self._sha256.copy()
-        beside = hashing.pool.submit(self._hash, blocks)
-        try:
-            self._store(blocks, size, write=write)
-        except BaseException:
-            wait([beside])
-            self._sha512, self._sha256 = before
-            raise
-        with hashing.place:
-            self._chunks.take(blocks)
-        self._hashing = beside
 
     def _hash(self, blocks: Sequence[bytes]) -> None:
         for block in blocks:
             self._sha512.update(block)
             if self._sha256 is not None:
                 self._sha256.update(block)
-
-    def _store(self, blocks: Sequence[bytes], size: int, *, write: bool) -> None:
-        if write:
-            with self._volume.failing("write", size):
-                write_all(self._source.fd, blocks, self.length)
 
     def chunk_map(self) -> ChunkMap | None:
         """Return the chunk map of what was taken, which is then whole; None if it needs none."""

@@ -22,6 +22,7 @@ import hashlib
 import os
 import stat
 import threading
+from collections import deque
 from collections.abc import Sequence
 
 from dtfc.digest import Digest
@@ -41,6 +42,9 @@ STATE = ".state"
 #: Bytes after which the disk is asked to begin, so that the fsync at the end
 #: finds most of the work done.
 _WRITE_EVERY = 16 << 20
+
+#: Blocks that are kept until they are hashed; what is further behind is read again.
+_MOST_FRESH = 3
 
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -73,6 +77,7 @@ class Partial:
         self._volume = volume
         self._growth = Growth(volume, self._source)
         self._known: dict[int, bytes] = {}
+        self._fresh: deque[tuple[int, Sequence[bytes]]] = deque()
         self._taken_over = False
         self._told = 0
         self._writing_from = 0
@@ -110,6 +115,7 @@ class Partial:
         """
         self._growth.restart()
         self._known.clear()
+        self._fresh.clear()
         self.held.clear()
         self._told = 0
         with self._volume.failing("read a partial blob"):
@@ -157,6 +163,11 @@ class Partial:
         with self._hashing, self._volume.failing("read a partial blob"):
             for _ in range(most):
                 at = self._growth.length
+                blocks = self._fresh_at(at)
+                if blocks is not None:
+                    self._growth.mark()
+                    self._growth.take(blocks)
+                    continue
                 left = self._front() - at
                 if left <= 0 or self.fd < 0:
                     break
@@ -174,6 +185,14 @@ class Partial:
                 else:
                     self._growth.take([content])
             return self._newly_hashed()
+
+    def _fresh_at(self, at: int) -> Sequence[bytes] | None:
+        """Return what was written there a moment ago, if it is still in memory."""
+        while self._fresh and self._fresh[0][0] <= at:
+            start, blocks = self._fresh.popleft()
+            if start == at:
+                return blocks
+        return None
 
     def _newly_hashed(self) -> list[tuple[int, bytes]]:
         """Return the chunks that were hashed from 0 on and that nobody was told of yet."""
@@ -274,6 +293,8 @@ class Partial:
             found = []
         with self._looking:
             self.held.add(at, end)
+        if gaps == [(at, end)] and at == before and len(self._fresh) < _MOST_FRESH:
+            self._fresh.append((at, blocks))
         if self._state is None or at > self.held.front:
             found += self._whole_now(at, end)
         self._note(at, end)
@@ -361,6 +382,7 @@ class Partial:
         """
         with self._hashing, self._volume.failing("empty a part of a partial blob"):
             self._unseal()
+            self._fresh.clear()
             for index in chunks:
                 with self._looking:
                     self.held.remove(index * CHUNK, (index + 1) * CHUNK)
@@ -400,6 +422,7 @@ class Partial:
                 self._state.take_back(0, dict.fromkeys(range(self._state.count), ABSENT))
             self._growth.restart()
             self._known.clear()
+            self._fresh.clear()
             self._told = 0
             self._writing_from = 0
             with self._looking:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.memory import scarce, touch
 from tests.support.crew import metrics
 from tests.support.live import MIB, LiveNode, free_port, sha512_of
 from tests.support.paced import PacedPeer
@@ -211,25 +212,28 @@ def test_figures_of_an_unlimited_peer(live: Live, tmp_path: Path) -> None:
         status, _, _ = source.request("PUT", "/x", file, Content_Length=str(1024 * MIB))
     assert status == 201
     times: list[tuple[float, float]] = []
-    for number in range(3):
-        listed = tmp_path / "peers"
-        listed.write_text(f"{source.url}/\n")
-        node = live("--peerlist", str(listed))
-        begun = time.monotonic()
-        subprocess.run(
-            [require_program("openssl"), "dgst", "-sha512", str(path)],
-            check=True,
-            capture_output=True,
-        )
-        openssl = time.monotonic() - begun
-        begun = time.monotonic()
-        subprocess.run(
-            [require_program("curl"), "-s", "-f", "-o", "/dev/null", f"{node.url}/{digest}"],
-            check=True,
-        )
-        times.append((openssl, time.monotonic() - begun))
-        node.end()
-        print(f"\n{number}: openssl {openssl:.2f} s, load {times[-1][1]:.2f} s")
+    # What a hypervisor takes to give memory for a GiB of files is not the node's time.
+    with scarce(6 << 30):
+        for number in range(5):
+            listed = tmp_path / "peers"
+            listed.write_text(f"{source.url}/\n")
+            node = live("--peerlist", str(listed))
+            begun = time.monotonic()
+            subprocess.run(
+                [require_program("openssl"), "dgst", "-sha512", str(path)],
+                check=True,
+                capture_output=True,
+            )
+            openssl = time.monotonic() - begun
+            touch(4 << 30)
+            begun = time.monotonic()
+            subprocess.run(
+                [require_program("curl"), "-s", "-f", "-o", "/dev/null", f"{node.url}/{digest}"],
+                check=True,
+            )
+            times.append((openssl, time.monotonic() - begun))
+            node.end()
+            print(f"\n{number}: openssl {openssl:.2f} s, load {times[-1][1]:.2f} s")
     openssl, load = min(each[0] for each in times), min(each[1] for each in times)
     print(
         f"\n1 GiB, unlimited: openssl {openssl:.2f} s, a load {load:.2f} s ({load / openssl:.2f})"

@@ -15,6 +15,7 @@ from dtfc.digest import Digest
 from dtfc.errors import WrongDigest
 from dtfc.store.blobs import Store, open_store
 from dtfc.store.chunkmap import CHUNK
+from dtfc.store.partials import _MOST_FRESH
 from dtfc.store.progress import Progress, spans_of
 from dtfc.store.spans import Spans
 
@@ -75,6 +76,57 @@ def test_a_chunk_that_was_wrong_is_taken_back_and_comes_again(sparse: Store) -> 
     assert partial.held == Spans([(0, 2 * CHUNK), (3 * CHUNK, len(DATA))])
     partial.put(2 * CHUNK, [DATA[2 * CHUNK : 3 * CHUNK]])
     assert hashed(2)[0] in partial.catch_up()
+    assert partial.commit(None).new
+    partial.close()
+
+
+def test_what_was_just_written_is_hashed_without_being_read(
+    sparse: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial = sparse.partial(DIGEST)
+    partial.reserve(len(DATA))
+    with monkeypatch.context() as blind:
+        blind.setattr(os, "pread", None)
+        for at in range(0, 5 * CHUNK, 700_000):
+            partial.put(at, [DATA[at : min(at + 700_000, 5 * CHUNK)]])
+            partial.catch_up()
+        assert partial.length == 5 * CHUNK
+    partial.put(5 * CHUNK, [DATA[5 * CHUNK :]])
+    assert partial.commit(None).new
+    partial.close()
+
+
+def test_what_is_hashed_is_what_is_in_the_file(sparse: Store) -> None:
+    partial = sparse.partial(DIGEST)
+    partial.reserve(len(DATA))
+    partial.put(CHUNK, [DATA[CHUNK : 2 * CHUNK]])
+    # The second half is there already, so what comes of it is not looked at.
+    partial.put(0, [DATA[:CHUNK], bytes(CHUNK)])
+    partial.put(2 * CHUNK, [DATA[2 * CHUNK :]])
+    assert partial.commit(None).new
+    partial.close()
+
+
+@pytest.mark.parametrize("way", ["one chunk", "all"])
+def test_what_was_taken_back_before_it_was_hashed_is_not_hashed(sparse: Store, way: str) -> None:
+    partial = sparse.partial(DIGEST)
+    partial.reserve(len(DATA))
+    partial.put(0, [bytes(CHUNK)])
+    if way == "all":
+        partial.restart()
+    else:
+        partial.take_back([0])
+    partial.put(0, [DATA])
+    assert partial.commit(None).new
+    partial.close()
+
+
+def test_little_is_kept_in_memory_of_what_is_not_hashed_yet(sparse: Store) -> None:
+    partial = sparse.partial(DIGEST)
+    partial.reserve(len(DATA))
+    for at in range(0, len(DATA), 100_000):
+        partial.put(at, [DATA[at : at + 100_000]])
+    assert len(partial._fresh) == _MOST_FRESH
     assert partial.commit(None).new
     partial.close()
 
