@@ -125,6 +125,7 @@ class Growth:
             self._chunks = ChunkHashes()
             return
         self.length, sha512, chunks = self._marks[-1]
+        self._marked = self.length
         self._sha512 = sha512.copy()
         self._chunks.back_to(chunks, self.length // CHUNK)
 
