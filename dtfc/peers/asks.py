@@ -87,6 +87,11 @@ class Job:
         """Who is asked."""
         return self.ask.peer
 
+    @property
+    def complete(self) -> bool:
+        """Whether all that it was to bring is here."""
+        return self.end is not None and self.at >= self.end
+
     def takes(self, now: float) -> None:
         """Its body begins."""
         self.taking = True

@@ -415,7 +415,7 @@ class Dealing:
         """Ask an idle peer for what another has not begun to send, or stopped sending."""
         contested = {job.rival_of for job in self._jobs.values()}
         for job in self._jobs.values():
-            if job.rival_of is not None or job.number in contested:
+            if job.rival_of is not None or job.number in contested or job.complete:
                 continue
             silent = self._waited_for(job) >= (SILENT if job.taking else self.limits.hedge)
             slow = (job.seconds_left(self.length or 0) or 0.0) > SILENT
@@ -500,15 +500,21 @@ class Dealing:
         return ask
 
     def _drop(self, job: Job) -> list[Action]:
-        self._forget(job)
-        return [Drop(job.number)]
+        return [Drop(job.number), *self._forget(job)]
 
-    def _forget(self, job: Job) -> None:
+    def _forget(self, job: Job) -> list[Action]:
         self._jobs.pop(job.number, None)
-        for other in self._jobs.values():
-            if other.rival_of == job.number:
+        actions: list[Action] = []
+        for other in list(self._jobs.values()):
+            if other.rival_of != job.number:
+                continue
+            if job.complete:
+                # Nothing is left for which it could stand in.
+                actions += self._set_aside(other)
+            else:
                 # What it was to stand in for is its own now, from where that stopped.
                 other.rival_of, other.at, other.end = None, job.at, job.end
+        return actions
 
     def _set_aside(self, job: Job) -> list[Action]:
         """Give up an ask that somebody else does better; the peer may be asked for more."""

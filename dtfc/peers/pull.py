@@ -250,8 +250,9 @@ class Pull(Doubting):
         base = self._jobs.get(job.rival_of) if job.rival_of is not None else None
         dropped: list[Action] = []
         if base is not None:
-            if base.taking and not job.for_slow and self._now - base.moved < SILENT:
-                # It has come to life again.
+            alive = not job.for_slow and self._now - base.moved < SILENT
+            if base.taking and (alive or base.complete):
+                # It has come to life again, or is about to end.
                 return [*self._set_aside(job), *self._go_on()]
             if base.taking:
                 how = "is slow" if job.for_slow else f"sent nothing for {SILENT:g} seconds"
@@ -329,29 +330,28 @@ class Pull(Doubting):
             reason = event.cut or "sent less than it offered"
             if job.gives_way and event.broken_off:
                 self._give_way(job, reason, 1.0)
-                self._forget(job)
-                return self._go_on()
+                return [*self._forget(job), *self._go_on()]
             return [*self._broke_off(job, reason), *self._go_on()]
         # The end is its word too, even if it sent no byte (of an empty blob).
         self._from.setdefault(job.peer, Spans())
         self._length_bound = True
-        self._forget(job)
+        actions = self._forget(job)
         self._records[job.peer].rate = job.rate or self._records[job.peer].rate
         self._settle(job, whole=True)
         if not self._alone:
             self._queue.appendleft(job.peer)
-        return self._go_on()
+        return [*actions, *self._go_on()]
 
     def _broke_off(self, job: Job, reason: str) -> list[Action]:
         record = self._records[job.peer]
         record.reason = reason
-        self._forget(job)
+        actions = self._forget(job)
         if job.delivered and self._alone:
             self._queue.appendleft(job.peer)
         elif job.delivered:
             self._queue.append(job.peer)
         self._settle(job)
-        return [Note(job.peer, reason)]
+        return [*actions, Note(job.peer, reason)]
 
     def _settle(self, job: Job, *, whole: bool = False) -> None:
         record = self._records[job.peer]
@@ -373,7 +373,7 @@ class Pull(Doubting):
             return []
         if self.length is not None and self._length_bound and self.held.has(0, self.length):
             # Whoever sent the last of it is about to end.
-            ending = any(j.taking and j.at >= (j.end or 0) for j in self._jobs.values())
+            ending = any(j.taking and j.complete for j in self._jobs.values())
             return [] if ending else self._all_here()
         if self._fruitless > 4 * len(self._records) + 4:
             # Whoever is sending may finish.
@@ -393,8 +393,8 @@ class Pull(Doubting):
 
     def _drop_all(self) -> list[Action]:
         actions: list[Action] = []
-        for job in list(self._jobs.values()):
-            actions += self._set_aside(job)
+        while self._jobs:
+            actions += self._set_aside(next(iter(self._jobs.values())))
         return actions
 
     def _look_later(self) -> list[Action]:

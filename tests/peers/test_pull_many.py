@@ -134,6 +134,33 @@ def test_a_rival_is_dropped_when_the_first_one_goes_on() -> None:
     assert Drop(ask.number) in pull.on(answer(ask, length), 2.4)
 
 
+def with_a_rival() -> tuple[Pull, Ask]:
+    """Two gaps: one that the second peer fills, one for which the first has a rival."""
+    held = Spans([(0, CHUNK), (2 * CHUNK, 3 * CHUNK)])
+    pull = Pull([A, B, C], held, length=5 * CHUNK)
+    first, second = asks(pull.begin(0.0))
+    (rival,) = asks(pull.on(Waited(), 0.5))
+    assert rival == Ask(3, C, CHUNK, 2 * CHUNK)
+    pull.on(answer(second, 5 * CHUNK), 0.51)
+    pull.on(answer(first, 5 * CHUNK), 0.52)
+    return pull, rival
+
+
+def test_a_rival_is_dropped_when_the_first_one_has_ended() -> None:
+    """It would be asked for nothing, and so would its own rival."""
+    pull, rival = with_a_rival()
+    pull.on(Got(1, CHUNK), 0.6)
+    assert Drop(rival.number) in pull.on(Ended(1), 0.6)
+
+
+def test_a_rival_is_dropped_when_the_first_one_has_sent_all() -> None:
+    pull, rival = with_a_rival()
+    pull.on(Got(1, CHUNK), 0.6)
+    actions = pull.on(answer(rival, 5 * CHUNK), 10.0)
+    assert Drop(rival.number) in actions
+    assert Drop(1) not in actions
+
+
 def test_one_more_is_asked_at_a_time_for_each_that_does_not_have_it() -> None:
     peers = [f"http://p{number}:1" for number in range(6)]
     pull = Pull(peers)
