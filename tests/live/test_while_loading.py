@@ -103,11 +103,14 @@ def node_with(live: Live, tmp_path: Path, peers: list[Peer]) -> LiveNode:
 
 
 @contextmanager
-def asking(node: LiveNode, **fields: str) -> Iterator[http.client.HTTPResponse]:
+def asking(
+    node: LiveNode, path: str = f"/{DIGEST}", **fields: str
+) -> Iterator[http.client.HTTPResponse]:
     """Ask for the blob."""
     connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=30)
+    headers = {name.replace("_", "-"): value for name, value in fields.items()}
     try:
-        connection.request("GET", f"/{DIGEST}", headers=fields)
+        connection.request("GET", path, headers=headers)
         with connection.getresponse() as response:
             yield response
     finally:
@@ -178,3 +181,55 @@ def test_a_slow_client_does_not_slow_the_load(
             assert hashlib.sha512(quick.read()).hexdigest() == DIGEST
         assert hashlib.sha512(CONTENT[:10] + slow.read()).hexdigest() == DIGEST
     assert peers[0].sent == len(CONTENT)
+
+
+class TestForAPeer:
+    """What a node in the middle of a load gives another one (``DTFC-Partial: wait``)."""
+
+    def test_what_is_loaded_is_handed_on(
+        self, live: Live, tmp_path: Path, peers: list[Peer]
+    ) -> None:
+        """As far as the map vouches for it, and the rest when that has come."""
+        peers.append(Peer(CONTENT, 3 * MIB + MIB // 2, MAP))
+        node = node_with(live, tmp_path, peers)
+        with (
+            asking(node) as loading,
+            asking(node, f"/{DIGEST}/nopeerload", DTFC_Partial="wait") as response,
+        ):
+            assert (loading.status, response.status) == (200, 200)
+            assert int(response.headers["Content-Length"]) == len(CONTENT)
+            assert response.read(3 * MIB) == CONTENT[: 3 * MIB]
+            assert peers[0].sent == 3 * MIB + MIB // 2
+            peers[0].go_on.set()
+            assert response.read() == CONTENT[3 * MIB :]
+
+    def test_so_is_the_map(self, live: Live, tmp_path: Path, peers: list[Peer]) -> None:
+        peers.append(Peer(CONTENT, 3 * MIB, MAP))
+        node = node_with(live, tmp_path, peers)
+        with (
+            asking(node) as loading,
+            asking(node, f"/{DIGEST}/chunks", DTFC_Partial="wait") as response,
+        ):
+            assert loading.status == 200
+            assert response.read() == MAP
+
+    def test_who_does_not_ask_for_it_is_told_that_nothing_is_here(
+        self, live: Live, tmp_path: Path, peers: list[Peer]
+    ) -> None:
+        peers.append(Peer(CONTENT, 3 * MIB, MAP))
+        node = node_with(live, tmp_path, peers)
+        with asking(node) as loading:
+            assert loading.status == 200
+            for path in ("nopeerload", "chunks"):
+                with asking(node, f"/{DIGEST}/{path}") as response:
+                    assert response.status == 404
+
+    def test_where_nothing_is_loaded_nobody_is_asked(
+        self, live: Live, tmp_path: Path, peers: list[Peer]
+    ) -> None:
+        peers.append(Peer(CONTENT, None, MAP))
+        node = node_with(live, tmp_path, peers)
+        for path in ("nopeerload", "chunks"):
+            with asking(node, f"/{DIGEST}/{path}", DTFC_Partial="wait") as response:
+                assert response.status == 404
+        assert peers[0].sent == 0

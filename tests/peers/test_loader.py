@@ -673,3 +673,22 @@ async def test_a_connection_that_the_peer_closed_meanwhile_is_no_failure(
     peer.behaviour = honest(DATA)
     await load(loader)
     assert loader.counters.peer_failures == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_more_is_asked_of_one_peer_at_once_than_may_be(node: Node, until: Until) -> None:
+    """Of all loads together; the next one is asked for when another is over."""
+    blobs = [random.Random(number).randbytes(1000) for number in range(6)]
+    by_path = {f"/{Digest.of(blob).hex}/nopeerload": blob for blob in blobs}
+    exchanges: list[hostile.Exchange] = []
+    loader = node.loader(exchanges.append, asks_per_peer=2)
+    running = [later(load(loader, Digest.of(blob))) for blob in blobs]
+    for done in range(len(blobs)):
+        expected = min(len(blobs), done + 2)
+        await until(lambda expected=expected: len(exchanges) >= expected)  # type: ignore[misc]
+        await pause(0.05)
+        assert len(exchanges) == expected
+        exchange = exchanges[done]
+        exchange.send(hostile.answer(exchange, by_path[exchange.path]))
+    for each in running:
+        await each

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 
-from dtfc.peers.slots import Slots
+from dtfc.peers.slots import Slots, SlotsByName
 
 
 def take(slots: Slots) -> Deferred[None]:
@@ -75,3 +75,38 @@ def test_never_more_than_there_are_and_none_is_lost(most: int, steps: list[str])
         waiting = [each for each in waiting if not each.called]
         assert inside <= most
         assert inside == most or not waiting
+
+
+def take_of(slots: SlotsByName, name: str) -> Deferred[None]:
+    return Deferred.fromCoroutine(slots.take(name))
+
+
+def test_each_name_has_places_of_its_own() -> None:
+    slots = SlotsByName(1)
+    take_of(slots, "a")
+
+    assert (take_of(slots, "b").called, take_of(slots, "a").called) == (True, False)
+
+
+def test_places_of_a_name_are_given_to_those_who_wait_for_it() -> None:
+    slots = SlotsByName(1)
+    take_of(slots, "a")
+    take_of(slots, "b")
+    waiting = take_of(slots, "a")
+
+    slots.give_back("b")
+    assert not waiting.called
+    slots.give_back("a")
+    assert waiting.called
+
+
+def test_more_places_of_each_name_let_more_in() -> None:
+    slots = SlotsByName(1)
+    take_of(slots, "a")
+    waiting = take_of(slots, "a")
+    slots.most = 2
+    take_of(slots, "b")
+
+    assert take_of(slots, "b").called
+    slots.give_back("a")
+    assert waiting.called
