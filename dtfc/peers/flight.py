@@ -141,6 +141,11 @@ class Flight:
         return self._result is not None
 
     @property
+    def right(self) -> bool:
+        """Whether all bytes are in the file and have the digest; they may not be durable yet."""
+        return self.here or (isinstance(self._view, Transfer) and self._view.right)
+
+    @property
     def ready(self) -> int:
         """The bytes ``[0, ready)`` are in the file."""
         return self.held_to(0)
@@ -241,7 +246,8 @@ class Flight:
     def _worth_finishing(self) -> bool:
         length = self.length or 0
         # What another process loads is that process's to finish.
-        return self._most > 0 and self._most >= self._around.limits.finish_load * length
+        enough = self._around.limits.finish_load * length
+        return self.right or (self._most > 0 and self._most >= enough)
 
     # Its life.
 

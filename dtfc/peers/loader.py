@@ -153,6 +153,11 @@ class Load:
         return self._flight.here
 
     @property
+    def right(self) -> bool:
+        """Whether all bytes can be read and have the digest; they may not be durable yet."""
+        return self._flight.right
+
+    @property
     def fd(self) -> int:
         """The file that grows, for reading, which belongs to the load.
 

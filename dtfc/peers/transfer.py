@@ -162,6 +162,8 @@ class Transfer:
         """Bytes written, by the peer that sent them."""
         self.trusted = bytearray()
         """A 1 for each chunk that is as the peers' maps say."""
+        self.right = False
+        """Whether all bytes are there and have the digest. They may not be durable yet."""
         self._digest = digest
         self._around = around
         self._lane = lane
@@ -505,6 +507,10 @@ class Transfer:
             self._news.update(await self._hash_lane.run(self._partial.catch_up))
         self._tell_news()
         try:
+            await self._lane.run(self._partial.compare)
+            # Who waits for the end of it need not wait for the disk as well.
+            self.right = True
+            self._watcher.saw(self)
             stored = await self._lane.run(self._partial.commit, self.name)
         except WrongDigest:
             self._happened(Verified(right=False))

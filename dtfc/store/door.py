@@ -136,6 +136,24 @@ class Door:
         finally:
             os.close(folder)
 
+    def allow_load(self, digest: Digest) -> None:
+        """Refuse a load of what was deleted here, or is denied, as :meth:`enter` does.
+
+        Raises:
+            Denied: an operator's marker forbids it.
+            Absent: it was deleted here.
+            StoreFailure: as the operating system says.
+        """
+        with self._volume.failing("look at a blob"):
+            folder = self._folders.open(digest)
+        if folder is None:
+            return
+        try:
+            self._tombstone(folder, digest, deliberate=False)
+            self._revival(folder, digest, deliberate=False)
+        finally:
+            os.close(folder)
+
     def seal(self, source: Scratch) -> None:
         """Make a file's bytes read-only and durable, once.
 

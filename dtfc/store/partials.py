@@ -431,6 +431,24 @@ class Partial:
 
     # -- its end ------------------------------------------------------------------------
 
+    def compare(self) -> None:
+        """See whether all that is there is the blob, and may be had; :meth:`commit` stores it.
+
+        Raises:
+            WrongDigest, Absent, Denied, StoreFailure: as :meth:`commit`.
+        """
+        self._compare()
+        self._door.allow_load(self.digest)
+
+    def _compare(self) -> None:
+        if not self._taken_over:
+            self.absorb()
+        while self.behind:
+            self.catch_up()
+        actual = Digest(self._growth.sha512.digest())
+        if actual != self.digest:
+            raise WrongDigest("SHA-512", self.digest.hex, actual.hex)
+
     def commit(self, name: str | None) -> Stored:
         """Store the whole; when this returns it is durable.
 
@@ -446,13 +464,7 @@ class Partial:
             NoSpace, StoreFailure: as the operating system says. If its bytes
                 could not be made durable, the partial is discarded.
         """
-        if not self._taken_over:
-            self.absorb()
-        while self.behind:
-            self.catch_up()
-        actual = Digest(self._growth.sha512.digest())
-        if actual != self.digest:
-            raise WrongDigest("SHA-512", self.digest.hex, actual.hex)
+        self._compare()
         with self._volume.failing("read a partial blob"):
             if os.fstat(self.fd).st_size > self.length:
                 os.ftruncate(self.fd, self.length)
@@ -462,7 +474,7 @@ class Partial:
             # Reading it again would show bytes that the disk does not have.
             self.discard()
             raise
-        whole = Whole(self._source, actual, self.length, self._growth.chunk_map())
+        whole = Whole(self._source, self.digest, self.length, self._growth.chunk_map())
         stored = self._door.enter(whole, name, deliberate=False)
         self._forget_path()
         return stored

@@ -60,6 +60,10 @@ class Growing(Protocol):
     def here(self) -> bool:
         """Whether the blob is in the store."""
 
+    @property
+    def right(self) -> bool:
+        """Whether all bytes can be read and have the digest; they may not be durable yet."""
+
     def held_to(self, offset: int) -> int:
         """Return up to where bytes can be read without a gap from ``offset`` on."""
 
@@ -125,7 +129,7 @@ class LoadSource:
     @property
     def provisional(self) -> bool:
         """Whether the answer may complete on the peers' word."""
-        return self._trust is not Trust.DIGEST and not self._load.here
+        return self._trust is not Trust.DIGEST and not self._load.right
 
     def step(self, offset: int, count: int) -> int:
         """Return how many of these bytes to send at once."""
@@ -171,7 +175,7 @@ class LoadSource:
     def _open_to(self, offset: int) -> int:
         """Return up to where bytes of the chunk that ``offset`` lies in may leave."""
         there = self._load.held_to(offset)
-        if self._load.here or there <= offset:
+        if self._load.right or there <= offset:
             return there
         chunk = offset // CHUNK
         if self._trust is Trust.PEER:

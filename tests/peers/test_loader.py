@@ -15,7 +15,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from dtfc.digest import Digest
 from dtfc.errors import Absent, BadInput, Denied, Draining, NoSpace, PeersUnreached
 from dtfc.peers.loader import Loader, RemoteInfo
+from dtfc.store.door import Door
 from dtfc.store.facts import BlobInfo
+from dtfc.store.volume import Scratch
 from tests.peers import hostile
 from tests.peers.conftest import Node, pause
 from tests.peers.hostile import Behaviour, cut_after, honest, in_turn, status
@@ -479,6 +481,37 @@ async def test_nothing_stays_of_what_is_deleted_while_it_loads(node: Node) -> No
         await share.finished()
     share.leave()
     assert not (node.folder / "store" / ".dtfc" / "partial" / DIGEST.hex).exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_is_right_before_it_is_durable(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow disk makes nobody wait who only wants the bytes."""
+    seen: list[tuple[bool, bool]] = []
+    seal = Door.seal
+
+    def looked_at(door: Door, source: Scratch) -> None:
+        seen.append((share.right, share.here))
+        seal(door, source)
+
+    monkeypatch.setattr(Door, "seal", looked_at)
+    loader = node.loader(honest(DATA))
+    with loader.ensure(DIGEST) as share:
+        before = share.right
+        await share.finished()
+        after = share.right
+    assert (before, after) == (False, True)
+    assert seen[0] == (True, False)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_wrong_is_never_right(node: Node) -> None:
+    loader = node.loader(hostile.wrong_bytes(DATA))
+    with loader.ensure(DIGEST) as share:
+        with pytest.raises(PeersUnreached):
+            await share.finished()
+        assert not share.right
 
 
 @pytest_twisted.ensureDeferred

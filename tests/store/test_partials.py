@@ -221,6 +221,44 @@ def test_load_stops_at_an_operators_403(store: Store) -> None:
     partial.discard()
 
 
+def test_the_whole_can_be_compared_before_it_is_stored(store: Store) -> None:
+    partial = store.partial(DIGEST)
+    partial.write([DATA[:5], DATA[5:]])
+    partial.compare()
+    assert not os.path.exists(store.layout.data(DIGEST))
+    partial.commit(None)
+    partial.close()
+    assert content(store) == DATA
+
+
+def test_a_wrong_whole_is_known_before_it_is_stored(store: Store) -> None:
+    partial = store.partial(DIGEST)
+    partial.write([DATA[:-1] + b"?"])
+    with pytest.raises(WrongDigest):
+        partial.compare()
+    partial.discard()
+
+
+def test_so_is_what_was_deleted_meanwhile(store: Store) -> None:
+    partial = store.partial(DIGEST)
+    partial.write([DATA])
+    store.delete(DIGEST)
+    with pytest.raises(Absent) as raised:
+        partial.compare()
+    assert raised.value.deleted
+    partial.discard()
+
+
+def test_so_is_what_an_operator_denies(store: Store) -> None:
+    os.makedirs(store.layout.folder(DIGEST))
+    Path(store.layout.marker(DIGEST, 403)).touch()
+    partial = store.partial(DIGEST)
+    partial.write([DATA])
+    with pytest.raises(Denied):
+        partial.compare()
+    partial.discard()
+
+
 def test_more_than_fits_is_refused_once_it_is_known(store: Store) -> None:
     partial = store.partial(DIGEST)
     with pytest.raises(NoSpace):

@@ -27,7 +27,8 @@ class ALoad:
         self.ready = 0
         self.taken_back: list[frozenset[int] | None] = []
         self.here = False
-        self.right: set[int] = set()
+        self.fits: set[int] = set()
+        self.right = False
         self.compared = False
         self.wanted: list[tuple[int, int]] = []
         self.map_wanted = False
@@ -38,7 +39,7 @@ class ALoad:
         return max(offset, self.ready)
 
     def trusted(self, start: int, end: int) -> bool:
-        return self.right.issuperset(range(start // CHUNK, -(-end // CHUNK)))
+        return self.fits.issuperset(range(start // CHUNK, -(-end // CHUNK)))
 
     def to_be_compared(self, _offset: int) -> bool:
         return self.compared
@@ -58,7 +59,7 @@ class ALoad:
             await waiter
 
     def come(self, ready: int, *, here: bool = False) -> None:
-        self.ready, self.here = ready, here
+        self.ready, self.here, self.right = ready, here, here
         self.tell()
 
     def tell(self) -> None:
@@ -117,6 +118,19 @@ def test_the_last_chunk_is_held_back_although_it_has_come(load: ALoad, source: L
     assert source.ready(2 * CHUNK, 1) == -1
     load.come(LENGTH, here=True)
     assert source.ready(2 * CHUNK, 100) >= 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_end_waits_for_the_digest_and_not_for_the_disk(
+    load: ALoad, source: LoadSource
+) -> None:
+    load.come(LENGTH)
+    waiting = Deferred.fromCoroutine(source.prepare(lane(), 2 * CHUNK, 100))
+    assert not waiting.called
+    load.right = True
+    load.tell()
+    assert await waiting >= 0
+    assert not load.here
 
 
 @pytest_twisted.ensureDeferred
@@ -187,17 +201,17 @@ def test_a_part_ends_when_its_chunk_is_as_the_maps_say(load: ALoad, source: Load
     assert load.map_wanted
     assert source.provisional
     assert source.ready(10, 100) == -1
-    load.right.add(0)
+    load.fits.add(0)
     assert source.ready(10, 100) >= 0
 
 
 def test_all_chunks_of_a_part_must_be(load: ALoad, source: LoadSource) -> None:
     part_of(source, 10, CHUNK, Trust.MAP)
     load.come(2 * CHUNK)
-    load.right.add(1)
+    load.fits.add(1)
     assert source.ready(10, CHUNK - 10) >= 0
     assert source.ready(CHUNK, 10) == -1
-    load.right.add(0)
+    load.fits.add(0)
     assert source.ready(CHUNK, 10) >= 0
 
 
@@ -206,7 +220,7 @@ def test_a_part_waits_for_the_digest_if_the_operator_says_so(
 ) -> None:
     part_of(source, 10, 100, Trust.DIGEST)
     load.come(LENGTH)
-    load.right |= {0, 1, 2}
+    load.fits |= {0, 1, 2}
     assert not source.provisional
     assert source.ready(10, 100) == -1
     load.come(LENGTH, here=True)
@@ -216,7 +230,7 @@ def test_a_part_waits_for_the_digest_if_the_operator_says_so(
 def test_a_range_that_is_all_of_it_is_the_whole(load: ALoad, source: LoadSource) -> None:
     part_of(source, 0, LENGTH, Trust.MAP)
     load.come(LENGTH)
-    load.right |= {0, 1, 2}
+    load.fits |= {0, 1, 2}
     assert not source.provisional
     assert source.ready(2 * CHUNK, 100) == -1
 
@@ -225,7 +239,7 @@ def test_to_a_peer_nothing_leaves_that_was_not_compared(load: ALoad, source: Loa
     part_of(source, 0, LENGTH, Trust.PEER)
     load.come(LENGTH)
     assert source.ready(0, 10) == -1
-    load.right |= {0, 2}
+    load.fits |= {0, 2}
     assert source.ready(0, 10) >= 0
     assert source.ready(CHUNK, 10) == -1
     assert source.ready(2 * CHUNK, 100) >= 0
@@ -236,7 +250,7 @@ def test_from_the_second_chunk_on_what_can_be_compared_is(load: ALoad, source: L
     load.compared = True
     assert source.ready(0, CHUNK) >= 0
     assert source.ready(CHUNK, 10) == -1
-    load.right.add(1)
+    load.fits.add(1)
     assert source.ready(CHUNK, 10) >= 0
 
 
@@ -255,6 +269,6 @@ async def test_what_is_waited_for_is_wanted_first(load: ALoad, source: LoadSourc
     part_of(source, LENGTH - 50, 50, Trust.MAP)
     waiting = Deferred.fromCoroutine(source.prepare(lane(), LENGTH - 50, 50))
     assert load.wanted == [(LENGTH - 50, LENGTH)]
-    load.right.add(2)
+    load.fits.add(2)
     load.come(LENGTH)
     assert await waiting >= 0
