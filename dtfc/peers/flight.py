@@ -145,6 +145,11 @@ class Flight:
         """Whether all bytes are in the file and have the digest; they may not be durable yet."""
         return self.here or (isinstance(self._view, Transfer) and self._view.right)
 
+    def sha256_of(self, chunk: int) -> bytes | None:
+        """The SHA-256 of a chunk as it came; None if that is not known here. For any thread."""
+        partial = self._partial
+        return None if partial is None else partial.sha256_of(chunk)
+
     @property
     def ready(self) -> int:
         """The bytes ``[0, ready)`` are in the file."""

@@ -152,6 +152,10 @@ class Load:
         """Whether the blob is in the store."""
         return self._flight.here
 
+    def sha256_of(self, chunk: int) -> bytes | None:
+        """The SHA-256 of a chunk as it came; None if that is not known here. For any thread."""
+        return self._flight.sha256_of(chunk)
+
     @property
     def right(self) -> bool:
         """Whether all bytes can be read and have the digest; they may not be durable yet."""

@@ -101,6 +101,11 @@ class Partial:
         """Whether there are more bytes from 0 on than were hashed."""
         return self._growth.length < self._front()
 
+    def sha256_of(self, chunk: int) -> bytes | None:
+        """The SHA-256 of a chunk as it came; None if it was not hashed yet. For any thread."""
+        chunks = self._growth.chunks
+        return chunks.hash_of(chunk) if chunk < len(chunks) else self._known.get(chunk)
+
     def _front(self) -> int:
         with self._looking:
             return self.held.front

@@ -45,7 +45,7 @@ from dtfc.web.ingest import Ingest, commit
 from dtfc.web.loading import LoadSource, Trust
 from dtfc.web.receivers import Admitted
 from dtfc.web.smallputs import LONGEST
-from dtfc.web.source import BlobSource
+from dtfc.web.source import BlobSource, Heal
 from dtfc.web.transmit import send
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ class Blobs:
         """
         try:
             with self._loader.ensure(digest) as load:
-                source = await _source_of(load)
+                source = await self._source_of(load, self._upkeep.healing.heal)
                 if source is not None:
                     try:
                         trust = self.terms.loading_ranges
@@ -272,7 +272,7 @@ class Blobs:
         if load is None:
             raise absent
         with load:
-            source = await _source_of(load)
+            source = await self._source_of(load, self._upkeep.healing.heal_later)
             if source is not None:
                 try:
                     if await self._passed_on(request, digest, lane, load, source, Trust.PEER):
@@ -286,6 +286,27 @@ class Blobs:
         finally:
             holding.close()
         return True
+
+    async def _source_of(self, load: Load, heal: Heal) -> LoadSource | None:
+        """Return what can be sent of a load; None if it has to be waited for.
+
+        Raises:
+            DtfcError: as the load says.
+        """
+        length = await load.sized()
+        # Of one chunk all is held back anyway.
+        if length <= CHUNK or load.here:
+            return None
+        upkeep = self._upkeep
+
+        def stored(fd: int) -> BlobSource:
+            reading = Reading(upkeep.checks, load.digest, fd, length)
+            return BlobSource(reading, heal, upkeep.clock)
+
+        try:
+            return LoadSource(load, load.fd, length, upkeep.checks.resident, stored)
+        except LookupError:
+            return None  # another process loads it, and its file is not ours
 
     async def _passed_on(  # noqa: PLR0917 -- one answer, two callers
         self,
@@ -774,17 +795,3 @@ def _stub(stored: Stored, name: str | None) -> dict[str, Any]:
 
 def _json(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"
-
-
-async def _source_of(load: Load) -> LoadSource | None:
-    """Return what can be sent of a load; None if it has to be waited for.
-
-    Raises:
-        DtfcError: as the load says.
-    """
-    length = await load.sized()
-    try:
-        # Of one chunk all is held back anyway.
-        return LoadSource(load, load.fd, length) if length > CHUNK and not load.here else None
-    except LookupError:
-        return None  # another process loads it, and its file is not ours

@@ -14,10 +14,15 @@ loaded from, and these are hearsay. So:
 Bytes leave as they come at the beginning of an answer; from its second chunk on
 a chunk that is not whole yet is waited for where there is a map to compare it
 with, so that one that is wrong is fetched again before it leaves.
+
+What a slow client has not got when the blob is here is sent as every stored blob
+is. What has left the page cache before that is read by a disk thread, and compared
+with what had come: the disk may have lost it since.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -26,8 +31,11 @@ from typing import Protocol
 from dtfc.disk import Lane
 from dtfc.errors import Retracted, StoreFailure
 from dtfc.http.ranges import Span
+from dtfc.integrity.reading import Resident
+from dtfc.store import hashing
 from dtfc.store.chunkmap import CHUNK
 from dtfc.store.spans import Spans
+from dtfc.web.source import BlobSource
 
 #: Bytes that are waited for before anything is sent; more, if more are there.
 LEAST = 64 * 1024
@@ -70,6 +78,9 @@ class Growing(Protocol):
     def trusted(self, start: int, end: int) -> bool:
         """Tell whether all chunks that these bytes lie in are as the peers' maps say."""
 
+    def sha256_of(self, chunk: int) -> bytes | None:
+        """The SHA-256 of a chunk as it came; None if that is not known. For any thread."""
+
     def to_be_compared(self, offset: int) -> bool:
         """Tell whether the peers' maps say what the chunk should be that a byte lies in."""
 
@@ -90,14 +101,27 @@ class LoadSource:
         load: brings it.
         fd: the file that grows; a copy of it is taken.
         length: of the whole, in bytes.
+        resident: whether bytes of a file are in the page cache.
+        stored: verifies what is read of the file, once the blob is here (blocks);
+            this closes its reading.
 
     Raises:
         StoreFailure: too many files are open.
     """
 
-    def __init__(self, load: Growing, fd: int, length: int) -> None:
+    def __init__(
+        self,
+        load: Growing,
+        fd: int,
+        length: int,
+        resident: Resident,
+        stored: Callable[[int], BlobSource],
+    ) -> None:
         self.length = length
         self._load = load
+        self._resident = resident
+        self._open_stored = stored
+        self._stored: BlobSource | None = None
         self._seen = len(load.taken_back)
         self._spans: tuple[Span, ...] = (Span(0, length),)
         self._last = (length - 1) // CHUNK
@@ -144,16 +168,22 @@ class LoadSource:
             Retracted: what a peer had said, or sent, was wrong.
         """
         self._check()
-        if offset + count > self._open_to(offset):
-            return -1
-        self._sent.add(offset, offset + count)
-        return self._fd
+        if self._load.here:
+            fd = -1 if self._stored is None else self._stored.ready(offset, count)
+        elif offset + count > self._open_to(offset):
+            fd = -1
+        else:
+            fd = self._fd if self._is_resident(offset, count) else -1
+        if fd >= 0:
+            self._sent.add(offset, offset + count)
+        return fd
 
-    async def prepare(self, lane: Lane, offset: int, count: int) -> int:  # noqa: ARG002 -- of every source
+    async def prepare(self, lane: Lane, offset: int, count: int) -> int:
         """Wait for these bytes, and return the file that has them.
 
         Raises:
-            Retracted: what was sent before was wrong.
+            Retracted: what was sent before was wrong, or the disk has lost these.
+            Corrupt: it has, since the blob is here, and no peer could help.
             DtfcError: as the load says.
         """
         end = offset + count
@@ -163,11 +193,55 @@ class LoadSource:
             self._load.want(offset, max(end, min(stop, end + AHEAD)))
         await self._load.until(lambda: self._spoiled() or self._open_to(offset) >= end)
         self._check()
+        fd = await self._prepared(lane, offset, count)
         self._sent.add(offset, end)
-        return self._fd
+        return fd
+
+    async def _prepared(self, lane: Lane, offset: int, count: int) -> int:
+        if not self._load.here:
+            if not self._is_resident(offset, count):
+                await lane.run(self._bring_in, offset // CHUNK)
+                self._check()
+            return self._fd
+        if self._stored is None:
+            await lane.run(self._take_stored)
+        if self._stored is None:
+            raise LookupError("the source is closed")
+        return await self._stored.prepare(lane, offset, count)
+
+    def _is_resident(self, offset: int, count: int) -> bool:
+        try:
+            return self._resident(self._fd, offset, count)
+        except OSError:
+            return False  # who reads it will say why
+
+    def _bring_in(self, index: int) -> None:
+        """Read a chunk from the disk, and see that it is what had come (blocks).
+
+        Raises:
+            Retracted: it is not.
+            StoreFailure: it cannot be read.
+        """
+        start = index * CHUNK
+        try:
+            content = os.pread(self._fd, min(CHUNK, self.length - start), start)
+        except OSError as error:
+            raise StoreFailure("read a blob that is being loaded", error) from error
+        expected = self._load.sha256_of(index)
+        if expected is not None:
+            with hashing.place:
+                if hashlib.sha256(content).digest() != expected:
+                    raise Retracted
+
+    def _take_stored(self) -> None:
+        if self._stored is None and self._fd >= 0:
+            self._stored = self._open_stored(self._fd)
 
     def close(self) -> None:
         """Let go of the file; harmless when repeated."""
+        stored, self._stored = self._stored, None
+        if stored is not None:
+            stored.reading.close()
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)

@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
+from dtfc.digest import Digest
 from dtfc.disk import InlineDisk, Lane
-from dtfc.errors import Absent, Retracted
+from dtfc.errors import Absent, Corrupt, Retracted
 from dtfc.http.ranges import Span
-from dtfc.store.chunkmap import CHUNK
+from dtfc.integrity.reading import Checks, Reading
+from dtfc.store.chunkmap import CHUNK, ChunkMap
 from dtfc.web.loading import LEAST, LoadSource, Trust
+from dtfc.web.source import BlobSource
 
 LENGTH = 2 * CHUNK + 100
+CONTENT = random.Random(3).randbytes(LENGTH)
+DIGEST = Digest.of(CONTENT)
+HASHES = [sha256(CONTENT[at : at + CHUNK]).digest() for at in range(0, LENGTH, CHUNK)]
+
+
+class TheMap:
+    """The chunk map of the blob once it is stored."""
+
+    def read_map(self, digest: Digest, length: int) -> ChunkMap | None:
+        return ChunkMap(digest, length, b"".join(HASHES))
+
+    def write_map(self, _chunk_map: ChunkMap) -> None:
+        raise AssertionError("there is one")
 
 
 class ALoad:
@@ -30,6 +49,9 @@ class ALoad:
         self.fits: set[int] = set()
         self.right = False
         self.compared = False
+        self.there = True
+        """Whether it is in the page cache."""
+        self.hashes: dict[int, bytes] = {}
         self.wanted: list[tuple[int, int]] = []
         self.map_wanted = False
         self.error: Exception | None = None
@@ -40,6 +62,9 @@ class ALoad:
 
     def trusted(self, start: int, end: int) -> bool:
         return self.fits.issuperset(range(start // CHUNK, -(-end // CHUNK)))
+
+    def sha256_of(self, chunk: int) -> bytes | None:
+        return self.hashes.get(chunk)
 
     def to_be_compared(self, _offset: int) -> bool:
         return self.compared
@@ -81,11 +106,31 @@ def load() -> ALoad:
 def source(load: ALoad, tmp_path: Path) -> Iterator[LoadSource]:
     """Open what has come of it."""
     path = tmp_path / "partial"
-    path.write_bytes(b"")
+    path.write_bytes(CONTENT)
     with path.open("rb") as file:
-        made = LoadSource(load, file.fileno(), LENGTH)
+        made = source_of(load, file.fileno())
     yield made
     made.close()
+
+
+def source_of(load: ALoad, fd: int) -> LoadSource:
+    def resident(_fd: int, _offset: int, _count: int) -> bool:
+        return load.there
+
+    async def heal(_reading: Reading, chunk: int | None) -> None:
+        raise Corrupt(DIGEST.hex, chunk)
+
+    def stored(fd: int) -> BlobSource:
+        return BlobSource(Reading(Checks(TheMap(), resident), DIGEST, fd, LENGTH), heal, Clock())
+
+    return LoadSource(load, fd, LENGTH, resident, stored)
+
+
+def flip(tmp_path: Path, at: int) -> None:
+    """Change a byte of the file."""
+    with (tmp_path / "partial").open("r+b") as file:
+        file.seek(at)
+        file.write(bytes([CONTENT[at] ^ 1]))
 
 
 def lane() -> Lane:
@@ -112,11 +157,15 @@ def test_while_nothing_is_there_little_is_waited_for(load: ALoad, source: LoadSo
     assert source.step(5, 10) == 10
 
 
-def test_the_last_chunk_is_held_back_although_it_has_come(load: ALoad, source: LoadSource) -> None:
+@pytest_twisted.ensureDeferred
+async def test_the_last_chunk_is_held_back_although_it_has_come(
+    load: ALoad, source: LoadSource
+) -> None:
     load.come(LENGTH)
     assert source.ready(0, 2 * CHUNK) >= 0
     assert source.ready(2 * CHUNK, 1) == -1
     load.come(LENGTH, here=True)
+    await source.prepare(lane(), 2 * CHUNK, 100)
     assert source.ready(2 * CHUNK, 100) >= 0
 
 
@@ -183,7 +232,7 @@ def test_the_file_is_its_own(load: ALoad, tmp_path: Path) -> None:
     path = tmp_path / "partial"
     path.write_bytes(b"12345")
     fd = os.open(path, os.O_RDONLY)
-    made = LoadSource(load, fd, LENGTH)
+    made = source_of(load, fd)
     os.close(fd)
     load.come(5)
     assert os.pread(made.ready(0, 5), 5, 0) == b"12345"
@@ -215,7 +264,8 @@ def test_all_chunks_of_a_part_must_be(load: ALoad, source: LoadSource) -> None:
     assert source.ready(CHUNK, 10) >= 0
 
 
-def test_a_part_waits_for_the_digest_if_the_operator_says_so(
+@pytest_twisted.ensureDeferred
+async def test_a_part_waits_for_the_digest_if_the_operator_says_so(
     load: ALoad, source: LoadSource
 ) -> None:
     part_of(source, 10, 100, Trust.DIGEST)
@@ -224,7 +274,7 @@ def test_a_part_waits_for_the_digest_if_the_operator_says_so(
     assert not source.provisional
     assert source.ready(10, 100) == -1
     load.come(LENGTH, here=True)
-    assert source.ready(10, 100) >= 0
+    assert await source.prepare(lane(), 10, 100) >= 0
 
 
 def test_a_range_that_is_all_of_it_is_the_whole(load: ALoad, source: LoadSource) -> None:
@@ -272,3 +322,62 @@ async def test_what_is_waited_for_is_wanted_first(load: ALoad, source: LoadSourc
     load.fits.add(2)
     load.come(LENGTH)
     assert await waiting >= 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_has_left_the_page_cache_is_read_beside_the_loop(
+    load: ALoad, source: LoadSource
+) -> None:
+    load.come(2 * CHUNK)
+    load.hashes[1] = HASHES[1]
+    load.there = False
+    assert source.ready(CHUNK, 10) == -1
+    assert await source.prepare(lane(), CHUNK, 10) >= 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_the_disk_has_lost_of_it_meanwhile_does_not_leave(
+    load: ALoad, source: LoadSource, tmp_path: Path
+) -> None:
+    load.come(2 * CHUNK)
+    load.hashes[1] = HASHES[1]
+    load.there = False
+    flip(tmp_path, CHUNK + 5000)
+    with pytest.raises(Retracted):
+        await source.prepare(lane(), CHUNK, 10)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_not_hashed_yet_is_read_all_the_same(
+    load: ALoad, source: LoadSource
+) -> None:
+    load.come(CHUNK + 10)
+    load.there = False
+    fd = await source.prepare(lane(), CHUNK, 10)
+    assert os.pread(fd, 10, CHUNK) == CONTENT[CHUNK : CHUNK + 10]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_left_when_the_blob_is_here_is_verified(
+    load: ALoad, source: LoadSource, tmp_path: Path
+) -> None:
+    load.come(CHUNK)
+    assert source.ready(0, 10) >= 0
+    load.come(LENGTH, here=True)
+    flip(tmp_path, CHUNK + 5000)
+    assert source.ready(CHUNK, 10) == -1
+    with pytest.raises(Corrupt):
+        await source.prepare(lane(), CHUNK, 10)
+    assert await source.prepare(lane(), 0, 10) >= 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_lie_that_was_sent_is_cut_off_also_when_the_blob_is_here(
+    load: ALoad, source: LoadSource
+) -> None:
+    load.come(CHUNK)
+    assert source.ready(0, 10) >= 0
+    load.taken_back.append(frozenset({0}))
+    load.come(LENGTH, here=True)
+    with pytest.raises(Retracted):
+        await source.prepare(lane(), CHUNK, 10)
