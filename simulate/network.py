@@ -232,6 +232,10 @@ class Connector:
             if end.other is not None:
                 self.network.carry(self.source, self.target, end.other.reset)
             return
+        if end.disconnected:
+            # It was cut on the way: the news of that came first.
+            self.failed(Failure(ConnectionRefusedError()))
+            return
         self.state = "connected"
         self._stop_waiting()
         self.network.world.current = self.owner
