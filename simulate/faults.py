@@ -83,4 +83,4 @@ class Faults:
         # A time of its own, for the kernel's may be that of the change before.
         self.rotted += 1
         os.utime(path, (1_000_000_000 + self.rotted,) * 2)
-        self._truth.rotted(node, digest)
+        self._truth.rotted(node, digest, self._cluster.world.now)

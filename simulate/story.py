@@ -144,7 +144,7 @@ class Story:
         for node, digest in self.truth.must_have():
             if not os.path.exists(self.cluster.data_of(self.cluster.places[node], digest)):
                 self._broken(f"{when}: lost: blob {self._name(digest)} of node {node}")
-                self.truth.rotted(node, digest)  # said once
+                self.truth.rotted(node, digest, self.world.now)  # said once
         for node, digest in self.truth.must_lack():
             if os.path.exists(self.cluster.data_of(self.cluster.places[node], digest)):
                 self._broken(f"{when}: deleted, and back: blob {self._name(digest)} of node {node}")

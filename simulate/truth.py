@@ -65,7 +65,8 @@ class Truth:
         self._writes: dict[str, list[Write]] = {digest: [] for digest in blobs}
         self._has: dict[tuple[int, str], None] = {}
         self._lacks: dict[tuple[int, str], None] = {}
-        self._hurt: set[tuple[int, str]] = set()
+        self._hurt: dict[tuple[int, str], float] = {}
+        """Copies that were damaged, and when."""
 
     def broken(self, what: str) -> None:
         """Note that something is not as it must be."""
@@ -108,9 +109,11 @@ class Truth:
             for other in self._writes[digest]
             if other.deletes(write.node)
         ):
+            if self._hurt.get((write.node, digest), -1.0) >= write.begun:
+                return  # perhaps when it was stored, and the client had not heard of it
             self._has[write.node, digest] = None
             # A PUT of what is here compares, and mends.
-            self._hurt.discard((write.node, digest))
+            self._hurt.pop((write.node, digest), None)
 
     def _not_revived(self, digest: str) -> bool:
         """Whether nobody stored it again that may have known that it was deleted everywhere.
@@ -148,10 +151,10 @@ class Truth:
             for node in nodes:
                 self._lacks[node, digest] = None
 
-    def rotted(self, node: int, digest: str) -> None:
+    def rotted(self, node: int, digest: str, now: float) -> None:
         """A stored copy was damaged."""
         self._has.pop((node, digest), None)
-        self._hurt.add((node, digest))
+        self._hurt[node, digest] = now
 
     # -- claims -----------------------------------------------------------------
 
