@@ -33,6 +33,10 @@ class Disk(Protocol):
 class NodeDisk(Disk, Protocol):
     """A :class:`Disk` that begins and ends with its node."""
 
+    @property
+    def busy(self) -> bool:
+        """Whether work was asked for of which the loop has not heard."""
+
     def start(self) -> None:
         """Begin to work."""
 
@@ -54,6 +58,12 @@ class DiskThreads:
     def __init__(self, reactor: IReactorFromThreads, threads: int) -> None:
         self._reactor = reactor
         self._pool = ThreadPool(minthreads=1, maxthreads=threads, name="disk")
+        self._under_way = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether work was asked for of which the loop has not heard."""
+        return self._under_way > 0
 
     def start(self) -> None:
         """Start the threads; call once the process has its final identity."""
@@ -65,11 +75,20 @@ class DiskThreads:
 
     def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Deferred[R]:
         """Run ``work`` in one of the threads."""
-        return deferToThreadPool(self._reactor, self._pool, work, *args, **kwargs)
+        self._under_way += 1
+        return deferToThreadPool(self._reactor, self._pool, work, *args, **kwargs).addBoth(
+            self._heard
+        )
+
+    def _heard(self, result: R) -> R:
+        self._under_way -= 1
+        return result
 
 
 class InlineDisk:
     """Runs everything at once, in the caller: for tests and simulations."""
+
+    busy = False
 
     def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Deferred[R]:
         """Run ``work`` now."""

@@ -82,6 +82,9 @@ if TYPE_CHECKING:
 #: Seconds between two looks for partials that have expired.
 EXPIRY_PERIOD = 3600
 
+#: Seconds that a node which stops waits for steps of the disk that follow others.
+SETTLING = 10.0
+
 
 class Node(MultiService):
     """A store, its peers, and the site that serves them.
@@ -364,6 +367,7 @@ class Node(MultiService):
             None if self._writer is None else self._writer.stop,
             None if self._wakeups is None else self._wakeups.close,
             self._hot.clear,
+            self._settled,
             # Its threads would keep the process alive, whatever went wrong before.
             self._disk.stop,
             None if self._replays is None else self._replays.close,
@@ -372,6 +376,12 @@ class Node(MultiService):
         for step in steps:
             if step is not None:
                 await self._end(step)
+
+    async def _settled(self) -> None:
+        """Wait for what was given up, and closes its files behind the step that ran."""
+        ends = self._ticks() + SETTLING
+        while self._disk.busy and self._ticks() < ends:
+            await deferLater(self._reactor, 0.001)
 
     async def _end(self, step: Callable[[], Any]) -> None:
         try:

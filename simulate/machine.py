@@ -110,6 +110,11 @@ class SlowDisk:
         self._number = 0
         self._stopped = False
 
+    @property
+    def busy(self) -> bool:
+        """Whether there are such steps."""
+        return self.running > 0
+
     def start(self) -> None:
         """Do nothing: there are no threads."""
 

@@ -6,11 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import pytest_twisted
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 
-from dtfc.disk import ABREAST, Lane
+from dtfc.disk import ABREAST, DiskThreads, Lane
+
+reactor: Any = _reactor
 
 
 class ByHand:
@@ -116,3 +120,21 @@ def test_whatever_is_queued_each_runs_once_and_none_beside_an_ordinary_one(
             disk.end(end % len(running))
     assert begun == list(range(len(steps)))
     assert lane.idle
+
+
+@pytest_twisted.ensureDeferred
+async def test_threads_are_busy_until_the_loop_has_heard() -> None:
+    threads = DiskThreads(reactor, 1)
+    threads.start()
+    seen = [threads.busy]
+    try:
+        good, bad = threads.run(str, "a"), threads.run(int, "x")
+        seen.append(threads.busy)
+        assert await good == "a"
+        seen.append(threads.busy)
+        with pytest.raises(ValueError, match="'x'"):
+            await bad
+        seen.append(threads.busy)
+    finally:
+        threads.stop()
+    assert seen == [False, True, True, False]

@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from dtfc.disk import InlineDisk
-from dtfc.node import Node
+from dtfc.node import SETTLING, Node
 from dtfc.settings import load
 
 
@@ -65,6 +65,28 @@ def test_a_node_begins_and_ends_the_disk_it_was_handed(tmp_path: Path) -> None:
     handed = Handed(tmp_path, owns_process=False)
     handed.run(3)
     assert handed.stop()
+    assert handed.disk.states == ["started", "stopped"]
+
+
+def test_a_node_ends_its_disk_when_all_that_was_asked_of_it_is_done(tmp_path: Path) -> None:
+    """What was given up closes its files behind the step that ran."""
+    handed = Handed(tmp_path, owns_process=False)
+    handed.run(1)
+    handed.disk.busy = True
+    assert not handed.stop()
+    assert handed.disk.states == ["started"]
+    handed.disk.busy = False
+    handed.clock.advance(1)
+    assert handed.disk.states == ["started", "stopped"]
+
+
+def test_a_node_waits_for_its_disk_no_longer_than_that(tmp_path: Path) -> None:
+    handed = Handed(tmp_path, owns_process=False)
+    handed.run(1)
+    handed.disk.busy = True
+    assert not handed.stop()
+    handed.ticked += SETTLING
+    handed.clock.advance(1)
     assert handed.disk.states == ["started", "stopped"]
 
 
