@@ -9,7 +9,7 @@ go of all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -22,6 +22,7 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.interfaces import (
     IAddress,
+    IDelayedCall,
     IProtocol,
     IProtocolFactory,
     IPushProducer,
@@ -40,6 +41,10 @@ from dtfc.peers.sending import Outgoing
 READ_SIZE = 384 * 1024
 """Bytes read from a socket at once: fewer, larger pieces for the loop. With a block twice
 they are less than the 2 MiB that may be lost (``dtfc.peers.body``)."""
+
+CLOSING_SECONDS = 5
+"""A connection that is closed has so long for what was written before; a peer that has gone, or
+takes nothing any more, would keep it for a quarter of an hour."""
 
 IDLE_SECONDS = 60
 """An unused connection to a peer is closed after so long."""
@@ -90,6 +95,8 @@ class _Guard(Protocol):
         self._connections = connections
         self._head: int | None = None
         self._sending: Outgoing | None = None
+        self._closing: IDelayedCall | None = None
+        self._lost = False
 
     # As a protocol.
 
@@ -111,6 +118,9 @@ class _Guard(Protocol):
             self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802 - Twisted's name
+        self._lost = True
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
         self._connections.closed(self)
         self.inner.connectionLost(reason)
 
@@ -139,6 +149,11 @@ class _Guard(Protocol):
 
     def stopProducing(self) -> None:  # noqa: N802 - Twisted's name
         self.transport.abortConnection()
+
+    def loseConnection(self) -> None:  # noqa: N802 - Twisted's name
+        self.transport.loseConnection()
+        if self._closing is None and not self._lost:
+            self._closing = self._connections.later(CLOSING_SECONDS, self.stopProducing)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.transport, name)
@@ -217,6 +232,11 @@ class Connections:
         if isIPv6Address(host):
             return TCP6ClientEndpoint(self._reactor, host, port, timeout=seconds)
         return HostnameEndpoint(self._reactor, host, port, timeout=seconds, attemptDelay=0.05)
+
+    def later(self, seconds: float, work: Callable[[], None]) -> IDelayedCall:
+        """Do something in so many seconds."""
+        call: IDelayedCall = self._reactor.callLater(seconds, work)
+        return call
 
     def opened(self, guard: _Guard) -> None:
         """A connection was made."""

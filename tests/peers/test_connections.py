@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
 from dtfc.peers.body import PeerLimits
-from dtfc.peers.connections import Connections, _Guard
+from dtfc.peers.connections import CLOSING_SECONDS, Connections, _Guard
 
 
 class Kept(FileDescriptor):
@@ -61,3 +62,56 @@ def test_a_producer_is_not_resumed_because_the_one_before_was_paused() -> None:
     guard.write(bytes(transport.bufferSize + 1))
     transport.doWrite()
     assert second.asked == ["pause", "resume"]
+
+
+class Closing(Kept):
+    """A connection that ends when all that was written is out, or when it is aborted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends: list[str] = []
+
+    def loseConnection(self) -> None:  # noqa: N802 - Twisted's name
+        self.ends.append("close")
+
+    def abortConnection(self) -> None:  # noqa: N802 - Twisted's name
+        self.ends.append("abort")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def closing(clock: Clock) -> tuple[_Guard, Closing]:
+    transport = Closing()
+    guard = _Guard(Protocol(), Connections(clock, PeerLimits(), None))
+    guard.makeConnection(transport)
+    return guard, transport
+
+
+def test_what_is_closed_is_cut_when_its_last_bytes_do_not_leave(
+    clock: Clock, closing: tuple[_Guard, Closing]
+) -> None:
+    guard, transport = closing
+    guard.loseConnection()
+    clock.advance(CLOSING_SECONDS - 0.1)
+    guard.loseConnection()
+    assert transport.ends == ["close", "close"]
+    clock.advance(0.1)
+    assert transport.ends == ["close", "close", "abort"]
+
+
+def test_nothing_is_left_when_they_do(clock: Clock, closing: tuple[_Guard, Closing]) -> None:
+    guard, _ = closing
+    guard.loseConnection()
+    guard.connectionLost()
+    assert clock.getDelayedCalls() == []
+
+
+def test_what_is_lost_already_needs_no_cut(clock: Clock, closing: tuple[_Guard, Closing]) -> None:
+    guard, _ = closing
+    guard.connectionLost()
+    guard.loseConnection()
+    assert clock.getDelayedCalls() == []
