@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from OpenSSL.SSL import Error as TLSError
 from twisted.internet.defer import CancelledError
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.web.client import (
     RequestGenerationFailed,
     RequestTransmissionFailed,
@@ -19,6 +19,9 @@ from twisted.web.client import (
 from dtfc.errors import DtfcError
 
 _LONGEST_REASON = 200
+
+#: What a Deferred says that was cancelled, and an endpoint's that was still connecting.
+_CANCELLED = (CancelledError, ConnectingCancelledError)
 
 
 class PeerFailure(DtfcError):
@@ -42,8 +45,8 @@ def one_line(text: str) -> str:
 def cancelled(error: BaseException) -> bool:
     """Tell whether a request failed because it was cancelled on this side."""
     if isinstance(error, (ResponseFailed, RequestGenerationFailed)):
-        return any(reason.check(CancelledError) for reason in error.reasons)
-    return isinstance(error, CancelledError)
+        return any(reason.check(*_CANCELLED) for reason in error.reasons)
+    return isinstance(error, _CANCELLED)
 
 
 def own_failure(error: BaseException) -> BaseException | None:

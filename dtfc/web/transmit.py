@@ -437,6 +437,7 @@ class Pace:
 
     def __init__(self) -> None:
         self._paused = False
+        self._gone = False
         self._waiter: Deferred[None] | None = None
 
     def pauseProducing(self) -> None:  # noqa: N802 -- Twisted's name
@@ -451,12 +452,18 @@ class Pace:
             waiter.callback(None)
 
     def stopProducing(self) -> None:  # noqa: N802 -- Twisted's name
-        """Stop for good: the connection is gone; the coroutine is cancelled by its request."""
-        self._paused = True
+        """Stop for good: the connection is gone; who waits is cancelled by its request."""
+        self._gone = self._paused = True
 
     async def turn(self) -> None:
-        """Wait until bytes may be written."""
+        """Wait until bytes may be written.
+
+        Raises:
+            ConnectionLost: they never will be.
+        """
         while self._paused:
+            if self._gone:
+                raise ConnectionLost
             # Fired by resumeProducing; cancelled when the client leaves.
             self._waiter = Deferred()
             await self._waiter

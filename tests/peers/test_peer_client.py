@@ -14,12 +14,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet import reactor as _reactor
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.ssl import (
     Certificate,
     CertificateOptions,
     PrivateCertificate,
     trustRootFromCertificates,
 )
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
 from twisted.web.client import BrowserLikePolicyForHTTPS
 
 from dtfc.peers.body import PeerLimits
@@ -215,3 +218,15 @@ async def test_what_went_wrong_in_words(bench: Bench, behaviour: Behaviour, word
 def test_a_reason_is_one_line_of_plain_text() -> None:
     assert one_line("a\r\nb\x1b[31m\u202e") == "a??b?[31m?"
     assert len(one_line("x" * 10_000)) < 250
+
+
+def test_who_is_given_up_while_it_is_connected_to_did_not_fail() -> None:
+    """To take that for a peer's failure would be to ask the next one, for nobody."""
+    still: Any = MemoryReactorClock()
+    client = open_peer_http(still, PeerLimits())
+    asking = Deferred.fromCoroutine(client.ask("GET", "http://192.0.2.1:80", HEX))
+    assert len(still.tcpClients) == 1
+    asking.cancel()
+    assert isinstance(asking.result, Failure)
+    asking.addErrback(lambda failure: failure.trap(CancelledError) and None)
+    assert asking.result is None

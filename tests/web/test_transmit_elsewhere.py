@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
 from twisted.internet.threads import deferToThread
 
 from dtfc.integrity import residency
@@ -160,3 +161,12 @@ async def test_a_file_that_was_dropped_again_is_still_sent(
             return connection.ask(asking(b"Range: bytes=3-190000"))
 
     assert (await deferToThread(ask)).endswith(CONTENT[3:190_001])
+
+
+def test_nobody_waits_for_a_turn_on_a_connection_that_is_gone() -> None:
+    pace = transmit.Pace()
+    pace.pauseProducing()
+    pace.stopProducing()
+    turn = Deferred.fromCoroutine(pace.turn())
+    turn.addErrback(lambda failure: failure.trap(ConnectionLost) and None)
+    assert turn.result is None
