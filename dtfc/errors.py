@@ -94,6 +94,26 @@ class Denied(DtfcError):
         self.remedy = remedy
 
 
+class NoCredentials(DtfcError):
+    """Whoever asks would have to say who it is.
+
+    Args:
+        verb: what it wants.
+    """
+
+    def __init__(self, verb: str) -> None:
+        super().__init__(f"{verb} needs a token here (Authorization: Bearer TOKEN)")
+        self.verb = verb
+
+
+class BadToken(DtfcError):
+    """A request brings a token that is good for nothing; ``reason`` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class BadSignature(DtfcError):
     """A request that says it comes from a peer, and does not prove it."""
 

@@ -21,9 +21,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
-from dtfc.access.decisions import Policy, Verb
+from dtfc.access.decisions import Policy
 from dtfc.access.replays import Senders, size_for
 from dtfc.access.signatures import PeerTerms, Secrets, authority_of
+from dtfc.access.verbs import Verb
 from dtfc.disk import DiskThreads, NodeDisk
 from dtfc.errors import Draining, DtfcError
 from dtfc.http.heads import Limits
@@ -41,7 +42,7 @@ from dtfc.peers.pieces import Pieces
 from dtfc.peers.pull import PullLimits
 from dtfc.peers.receivers import Receivers
 from dtfc.peers.roster import Roster, RosterChange, RosterWatch
-from dtfc.peers.secretfile import read_secrets
+from dtfc.peers.secretfile import URL_SECRETS, read_secrets
 from dtfc.peers.signing import Signer
 from dtfc.peers.surroundings import LoadLimits
 from dtfc.replicas.copying import CopyTerms
@@ -69,6 +70,7 @@ from dtfc.web.site import Bounds, Site
 from dtfc.web.smallputs import Writer
 from dtfc.web.stalls import Queued, StallDetector, keep_collections_short
 from dtfc.web.status import Status
+from dtfc.web.tokenfile import read_tokens
 from dtfc.web.transmit import FileServer, LocalServer
 from dtfc.web.wakeups import Wakeups, wakeups_of
 
@@ -139,6 +141,8 @@ class Node(MultiService):
         self._gate = Gate(policy_of(settings), now=reactor.seconds)
         # Read here to refuse early, and again by the user that serves.
         shared = read_secrets(settings.peer_secret_file)
+        self._gate.tokens = read_tokens(settings.tokens)
+        self._gate.url_secrets = read_secrets(settings.url_secret_file, URL_SECRETS)
         self._signer = Signer(shared, sender or token_hex(8), reactor)
         self._hot = HotBlobs(settings.hot_blobs)
         self._roster = Roster(settings.peerlist, me=settings.me, melist=settings.melist)
@@ -229,6 +233,8 @@ class Node(MultiService):
         """
         settings = self.settings
         self._signer.secrets = read_secrets(settings.peer_secret_file)
+        self._gate.tokens = read_tokens(settings.tokens)
+        self._gate.url_secrets = read_secrets(settings.url_secret_file, URL_SECRETS)
         store = open_store(
             settings.basedir,
             temp=settings.temp,
@@ -397,6 +403,8 @@ class Node(MultiService):
         """Put new settings in force, and read the peer list again."""
         # The steps that can refuse come first.
         shared = read_secrets(settings.peer_secret_file)
+        tokens = read_tokens(settings.tokens)
+        url_secrets = read_secrets(settings.url_secret_file, URL_SECRETS)
         wants = read_filter(settings.replica_filter)
         self._share_replays(shared)
         self._roster.set_sources(settings.peerlist, me=settings.me, melist=settings.melist)
@@ -404,6 +412,8 @@ class Node(MultiService):
         self._picker.zone = settings.zone or ""
         self._wants = wants
         self._gate.policy = policy_of(settings)
+        self._gate.tokens = tokens
+        self._gate.url_secrets = url_secrets
         self._gate.terms = peer_terms_of(settings, shared, self._roster.own)
         self.site.limits = limits_of(settings)
         self.site.set_bounds(bounds_of(settings))
@@ -639,10 +649,12 @@ class SharedReplays:
 
 def policy_of(settings: Settings) -> Policy:
     """Return what the settings say about access."""
+    open_to_all = frozenset[Verb]() if settings.private else frozenset({Verb.GET, Verb.HEAD})
     return Policy(
         deny_prefix=settings.deny or "",
-        anonymous=frozenset({Verb.GET, Verb.HEAD, *map(Verb, settings.allow_anonymous)}),
+        anonymous=frozenset(map(Verb, settings.allow_anonymous)) | open_to_all,
         trusted_proxies=settings.trusted_proxies,
+        tokens=settings.tokens is not None,
     )
 
 

@@ -28,12 +28,14 @@ from dtfc.daemon.trial import see_python, try_store
 from dtfc.errors import BadSetting, BadSettings
 from dtfc.peers.listing import parse_roster
 from dtfc.peers.roster import Roster
-from dtfc.peers.secretfile import read_secrets
+from dtfc.peers.secretfile import URL_SECRETS, read_secrets
 from dtfc.replicas.filterfile import read_filter
 from dtfc.settings import TABLE, Loaded, Settings, load
 from dtfc.settings.declaring import Setting
 from dtfc.settings.reading import unknown
+from dtfc.settings.table import BY_NAME
 from dtfc.steady import Dated, keep_steady
+from dtfc.web.tokenfile import read_tokens
 
 BAD_USAGE = 2
 
@@ -151,6 +153,8 @@ def _crew(settings: Settings, reactor: Any, log: ReopenableFile | None) -> Crew:
     def check(fresh: Settings) -> None:
         Roster(fresh.peerlist, me=fresh.me, melist=fresh.melist)
         read_secrets(fresh.peer_secret_file)
+        read_secrets(fresh.url_secret_file, URL_SECRETS)
+        read_tokens(fresh.tokens)
         read_filter(fresh.replica_filter)
 
     def attempt(settings: Settings) -> None:
@@ -204,14 +208,22 @@ def _found_by_looking(loaded: Loaded, reactor: Any) -> list[BadSetting]:
         if name == "peerlist":
             _, bad = parse_roster(content, path)
             problems += [BadSetting(f"{path}:{line.number}", line.reason) for line in bad]
-    try:
-        read_secrets(loaded.settings.peer_secret_file)
-    except BadSetting as error:
-        problems.append(loaded.problem("peer-secret-file", error.reason))
-    try:
-        read_filter(loaded.settings.replica_filter)
-    except BadSettings as error:
-        problems += error.problems
+    for name in ("peer-secret-file", URL_SECRETS):
+        try:
+            read_secrets(getattr(loaded.settings, name.replace("-", "_")), name)
+        except BadSetting as error:
+            problems.append(loaded.problem(name, error.reason))
+    for read, path in (
+        (read_tokens, loaded.settings.tokens),
+        (read_filter, loaded.settings.replica_filter),
+    ):
+        try:
+            read(path)
+        except BadSettings as error:
+            problems += [
+                loaded.problem(each.where, each.reason) if each.where in BY_NAME else each
+                for each in error.problems
+            ]
     return problems
 
 

@@ -65,6 +65,9 @@ NOTHING_GIVEN = {
     "replica-copies": None,
     "replica-peer-copies": None,
     "deny": None,
+    "private": 0,
+    "tokens": None,
+    "url-secret-file": None,
     "max-body": None,
     "max-head": None,
     "max-request-line": None,
@@ -189,6 +192,7 @@ def test_what_settings_name_is_looked_at(
     arguments = [
         *("--listen", "ssl:0:privateKey=/nowhere.pem", "--listen", "tcp:port=x"),
         *("--peerlist", str(peers), "--melist", "/nowhere", "--peer-secret-file", "/nowhere"),
+        *("--tokens", "/nowhere/tokens"),
     ]
     said = refused(capsys, "--check-config", *arguments).splitlines()
     assert [line.split(": ")[1] for line in said] == [
@@ -197,6 +201,7 @@ def test_what_settings_name_is_looked_at(
         f"{peers}:2",
         "--melist",
         "--peer-secret-file",
+        "--tokens",
     ]
 
 

@@ -7,27 +7,15 @@ in, on each request, as operators who ``touch`` such a file expect.
 
 from __future__ import annotations
 
-import enum
 import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dtfc.errors import Denied
+from dtfc.access.tokens import NamesNeeded, Target, Token
+from dtfc.access.verbs import WRITES, Verb
+from dtfc.errors import Denied, NoCredentials
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-class Verb(enum.Enum):
-    """What a caller wants; also the tail of a deny file's name."""
-
-    GET = "get"
-    HEAD = "head"
-    PUT = "put"
-    DELETE = "delete"
-
-
-WRITES = frozenset({Verb.PUT, Verb.DELETE})
-"""What changes something, and so is not done for a page of another site."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +30,8 @@ class Caller:
             name may have been made to point here (DNS rebinding), so that it
             comes from this machine proves nothing.
         peer: its signature says that a peer makes it.
+        link: its URL is signed for what it asks.
+        token: the one it brings, if it brings one that this node knows.
     """
 
     address: str | None
@@ -49,6 +39,8 @@ class Caller:
     foreign: bool = False
     rebound: bool = False
     peer: bool = False
+    link: bool = False
+    token: Token | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +51,13 @@ class Policy:
         deny_prefix: deny files are this prefix and a verb; empty for none.
         anonymous: verbs that anybody may use from anywhere.
         trusted_proxies: networks whose X-Forwarded-For is believed.
+        tokens: whether there are tokens, so that one would help.
     """
 
     deny_prefix: str = ""
     anonymous: frozenset[Verb] = frozenset({Verb.GET, Verb.HEAD})
     trusted_proxies: tuple[Network, ...] = ()
+    tokens: bool = False
 
 
 def client_of(caller: Caller, trusted: Sequence[Network]) -> str | None:
@@ -102,7 +96,13 @@ def is_local(caller: Caller, trusted: Sequence[Network]) -> bool:
     return believed and client is not None and _is_loopback(client)
 
 
-def check(policy: Policy, caller: Caller, verb: Verb, exists: Callable[[str], bool]) -> None:
+def check(
+    policy: Policy,
+    caller: Caller,
+    verb: Verb,
+    exists: Callable[[str], bool],
+    target: Target | None = None,
+) -> NamesNeeded | None:
     """Allow, or say why not.
 
     Args:
@@ -110,19 +110,29 @@ def check(policy: Policy, caller: Caller, verb: Verb, exists: Callable[[str], bo
         caller: who asks.
         verb: what for.
         exists: whether a file of that path is there, or may be.
+        target: what is asked for; None for what is no blob.
+
+    Returns:
+        What the answer still depends on; None if it is allowed.
 
     Raises:
         Denied: with the reason, and the flag that would allow it.
+        NoCredentials: a token could allow it, and there is none.
     """
     if policy.deny_prefix and exists(policy.deny_prefix + verb.value):
         raise Denied(f"{verb.name} is switched off on this node by its operator (a deny file)")
     if caller.foreign and verb in WRITES:
         raise Denied("a page of another site may not change anything here")
-    if verb in policy.anonymous or caller.peer or is_local(caller, policy.trusted_proxies):
-        return
+    known = caller.peer or caller.link
+    if verb in policy.anonymous or known or is_local(caller, policy.trusted_proxies):
+        return None
+    if caller.token is not None:
+        return caller.token.check(verb, target)
+    if policy.tokens:
+        raise NoCredentials(verb.name)
     raise Denied(
         f"{verb.name} is allowed only from this machine and from peers that sign",
-        f"the operator opens it with --allow-anonymous {verb.value}",
+        f"the operator opens it with --allow-anonymous {verb.value}, or for some with --tokens",
     )
 
 

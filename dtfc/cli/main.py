@@ -14,6 +14,8 @@ from dataclasses import asdict
 
 from dtfc import __version__
 from dtfc.cli.scrubbing import scrub_now, show_progress, verify
+from dtfc.cli.signing import add_sign_command, print_link
+from dtfc.cli.tokens import add_token_command, new_token
 from dtfc.errors import BadDigest, BadSettings, DtfcError
 from dtfc.settings import load
 from dtfc.store.blobs import Store, open_store
@@ -29,6 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     given = _parser().parse_args(arguments)
+    without_store = {"token": new_token, "sign": print_link}
+    return without_store.get(given.command, _with_store)(given)
+
+
+def _with_store(given: argparse.Namespace) -> int:
+    """Run a subcommand that works on a store."""
     try:
         flags = {"basedir": given.basedir, "config": given.config}
         basedir = load(flags, dict(os.environ), os.getcwd()).settings.basedir
@@ -87,6 +95,8 @@ def _parser() -> argparse.ArgumentParser:
         help="read everything now, as fast as the disk can, and put damaged blobs into "
         "quarantine, from where a running node brings them back",
     )
+    add_token_command(commands)
+    add_sign_command(commands)
     return parser
 
 

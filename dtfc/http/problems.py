@@ -117,6 +117,15 @@ _TABLE: Mapping[type[Exception], _Row] = {
     errors.BadSignature: _Row(
         401, "This is not signed as a peer signs", fields=(("WWW-Authenticate", "DTFC-Peer"),)
     ),
+    # RFC 6750 section 3: no error code where nothing was brought.
+    errors.NoCredentials: _Row(
+        401, "Who are you?", fields=(("WWW-Authenticate", 'Bearer realm="dtfc"'),)
+    ),
+    errors.BadToken: _Row(
+        401,
+        "This token is good for nothing",
+        fields=(("WWW-Authenticate", 'Bearer realm="dtfc", error="invalid_token"'),),
+    ),
     errors.Denied: _Row(403, "This is not allowed"),
     errors.Absent: _Row(
         404, "There is no such blob", {"sha512": "digest_hex", "deleted": "deleted"}

@@ -445,9 +445,36 @@ class Settings:
         ACCESS,
         "VERBS",
         values.verbs,
-        "Verbs that any address may use, such as put,delete. Reads are always open; writes and "
-        "deletes are otherwise taken from this machine and from peers that sign only.",
+        "Verbs that any address may use, such as put,delete. Reads are open without it, unless "
+        "--private is given; the others are taken from this machine, from peers that sign, and "
+        "from who has a token.",
         reloadable=True,
+    )
+    private: bool = switch(
+        ACCESS,
+        "Reads are not open either: they take a token, or a peer's signature, except from this "
+        "machine.",
+        reloadable=True,
+    )
+    tokens: str | None = optional(
+        ACCESS,
+        "FILE",
+        values.text,
+        "Bearer tokens, one a line: a name, the SHA-256 of the token, its verbs, and perhaps "
+        "digests=, names= and expires=. dtfc token new makes one.",
+        path=True,
+        reloadable=True,
+        default_note="there are none",
+    )
+    url_secret_file: str | None = optional(
+        ACCESS,
+        "FILE",
+        values.text,
+        "Secrets that URLs are signed with (dtfc sign), one a line: the first signs, each is "
+        "accepted. At least 32 characters; no file that others may read.",
+        path=True,
+        reloadable=True,
+        default_note="no URL is taken for signed",
     )
     trusted_proxies: tuple[Network, ...] = several(
         ACCESS,

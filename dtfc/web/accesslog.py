@@ -44,6 +44,7 @@ class Entry(NamedTuple):
         seconds: from the end of the head to the end of the answer.
         referrer: the Referer field, or ``-``.
         agent: the User-Agent field, or ``-``.
+        principal: the name of the token that it brought, or ``-``.
     """
 
     at: float
@@ -54,6 +55,7 @@ class Entry(NamedTuple):
     seconds: float
     referrer: str = "-"
     agent: str = "-"
+    principal: str = "-"
 
 
 class Stamp:
@@ -77,9 +79,9 @@ _stamp = Stamp()
 
 def combined(entry: Entry) -> str:
     """Return the entry in the combined log format."""
-    at, address, line, status, sent, _, referrer, agent = entry
+    at, address, line, status, sent, _, referrer, agent, principal = entry
     return (
-        f"{address} - - {_stamp.at(at)} "
+        f"{address} - {principal} {_stamp.at(at)} "
         f'"{_quoted(line)}" {status} {sent} "{_quoted(referrer)}" "{_quoted(agent)}"'
     )
 
@@ -96,6 +98,7 @@ def as_json(entry: Entry) -> str:
             "seconds": round(entry.seconds, 6),
             "referrer": entry.referrer,
             "agent": entry.agent,
+            "principal": entry.principal,
         }
     )
 

@@ -14,6 +14,7 @@ from dtfc.http.problems import precondition_failed, range_not_satisfiable
 from dtfc.http.ranges import Span, plan
 from dtfc.integrity.reading import Reading, UnderWay
 from dtfc.store.chunkmap import ChunkMap
+from dtfc.web.fields import caching
 from dtfc.web.source import FIRST_LOOK, LONGEST_LOOK
 from dtfc.web.transmit import Pace
 
@@ -92,7 +93,7 @@ async def send_map(request: Request, chunk_map: ChunkMap, terms: Terms) -> None:
     request.setResponseCode(planned.status)
     request.put("ETag", tag)
     request.put("Accept-Ranges", "bytes")
-    request.put("Cache-Control", f"public, max-age={terms.max_age}, immutable")
+    request.put("Cache-Control", caching(terms.max_age, request))
     if planned.status != 304:
         request.put("Content-Type", MEDIA_TYPE)
         request.put("Content-Length", str(planned.length))

@@ -6,7 +6,7 @@ import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
 
-from dtfc.access.decisions import Verb
+from dtfc.access.verbs import Verb
 from dtfc.http.problems import Problem, not_found
 from dtfc.peers.agreement import MOST_BYTES
 from dtfc.store.records import is_id

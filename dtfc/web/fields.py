@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from twisted.web.http import datetimeToString
 
 from dtfc.digest import Digest
@@ -10,7 +12,24 @@ from dtfc.http.ranges import Plan
 from dtfc.media_types import content_type
 from dtfc.names import content_disposition
 
+if TYPE_CHECKING:
+    from dtfc.web.request import Request
+
 Fields = list[tuple[str, str]]
+
+
+def caching(max_age: int, request: Request | None = None) -> str:
+    """Return for how long, and by whom, an answer may be kept (RFC 9111 section 5.2.2).
+
+    Args:
+        max_age: seconds, by this node's settings.
+        request: whose answer it is; None for one that everybody gets.
+    """
+    if request is None or request.for_all:
+        return f"public, max-age={max_age}, immutable"
+    if request.fresh_for is not None:
+        max_age = min(max_age, request.fresh_for)
+    return f"private, max-age={max_age}, immutable"
 
 
 def validator_fields(digest: Digest, stored_at: int | None, max_age: int) -> Fields:
@@ -24,7 +43,7 @@ def validator_fields(digest: Digest, stored_at: int | None, max_age: int) -> Fie
     fields = [
         ("ETag", digest.etag),
         ("Accept-Ranges", "bytes"),
-        ("Cache-Control", f"public, max-age={max_age}, immutable"),
+        ("Cache-Control", caching(max_age)),
     ]
     if stored_at is not None:
         fields.append(("Last-Modified", datetimeToString(stored_at).decode("ascii")))

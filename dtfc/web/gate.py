@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from twisted.logger import Logger
 
-from dtfc.access.decisions import WRITES, Caller, Policy, Verb, check, check_peer
+from dtfc.access.decisions import Caller, Policy, check, check_peer, client_of
+from dtfc.access.links import check_link
 from dtfc.access.replays import Senders, size_for
-from dtfc.access.signatures import Message, PeerTerms, authorities_at, verify
-from dtfc.errors import DtfcError
+from dtfc.access.signatures import Message, PeerTerms, Secrets, authorities_at, verify
+from dtfc.access.tokens import NamesNeeded, Target, Token, Tokens
+from dtfc.access.verbs import WRITES, Verb
+from dtfc.errors import BadToken, DtfcError
 
 if TYPE_CHECKING:
     from dtfc.web.request import Request
@@ -60,6 +63,8 @@ class Gate:
         now: tells the seconds since 1970.
 
     Attributes:
+        url_secrets: what URLs are signed with; None where none are. Replaced likewise.
+        tokens: those that are good for something; replaced likewise.
         replays: remembers what was signed: what all processes of the node
             share. None: this process does so for itself.
     """
@@ -72,27 +77,82 @@ class Gate:
     ) -> None:
         self.policy = policy
         self.terms = terms or PeerTerms()
+        self.tokens = Tokens()
+        self.url_secrets: Secrets | None = None
         self.replays: Replays | None = None
         self._now = now
         self._complained = -COMPLAINT_SECONDS
 
-    def admit(self, request: Request, verb: Verb) -> None:
+    def admit(
+        self, request: Request, verb: Verb, target: Target | None = None
+    ) -> NamesNeeded | None:
         """Return if the request's sender may do this.
 
         Deny files are looked at on each request: one stat of a path that the
         kernel has cached, so it is done on the loop.
 
+        Args:
+            request: whose.
+            verb: what is to be done.
+            target: what with; None for what is no blob.
+
+        Returns:
+            What it still depends on; None if it may.
+
         Raises:
             Denied: it may not.
+            NoCredentials: it says nothing of who it is.
+            BadToken: its token is unknown, or has expired.
             BadSignature: it wants to write, and is said to come from a peer,
                 but does not prove it.
             TooManySenders, Busy: whether it came before cannot be said now.
         """
         caller = caller_of(request)
+        caller = replace(
+            caller, link=self._is_link(request, caller, verb), token=self._token_of(request)
+        )
         # Nobody compares a form with its Content-Digest, and no peer sends one.
-        if verb in WRITES and request.method != b"POST":
+        closed = verb in WRITES or verb not in self.policy.anonymous
+        if closed and request.method != b"POST":
             caller = replace(caller, peer=self._is_signed(request))
-        check(self.policy, caller, verb, may_exist)
+        request.for_all = verb in self.policy.anonymous
+        return check(self.policy, caller, verb, may_exist, target)
+
+    def _is_link(self, request: Request, caller: Caller, verb: Verb) -> bool:
+        """Whether the request's URL is signed for it.
+
+        Raises:
+            Denied: it is signed, and not for this.
+        """
+        if self.url_secrets is None or not request.head.query:
+            return False
+        left = check_link(
+            self.url_secrets.keys,
+            verb,
+            request.head.target.decode("latin-1"),
+            client_of(caller, self.policy.trusted_proxies),
+            self._now(),
+        )
+        if left is not None:
+            request.principal = "signed-url"
+            request.fresh_for = int(left)
+        return left is not None
+
+    def _token_of(self, request: Request) -> Token | None:
+        """Return the token that a request brings; None where tokens mean nothing, or it has none.
+
+        Raises:
+            BadToken: it is good for nothing.
+        """
+        if not self.tokens:
+            return None
+        given = request.field("authorization")
+        if len(given) > 1:
+            raise BadToken("a request has one Authorization")
+        token = self.tokens.find(given[0], self._now()) if given else None
+        if token is not None:
+            request.principal = token.name
+        return token
 
     def admits_all(self, verb: Verb) -> bool:
         """Whether anybody at all may do this, at this moment."""

@@ -12,6 +12,7 @@ from twisted.web import http, server
 from twisted.web.http_headers import Headers
 
 from dtfc import __version__
+from dtfc.access.links import without_signature
 from dtfc.errors import BadInput, ConnectionGone, DtfcError
 from dtfc.http.problems import Problem, problem_for
 
@@ -39,6 +40,9 @@ class Request(server.Request):
     Attributes:
         head: what the client asked for, as parsed.
         body: the stream of its body.
+        principal: who makes it, for the access log: the name of its token, or ``-``.
+        for_all: whether anybody may do the same; no shared cache keeps the answer else.
+        fresh_for: seconds after which its URL is good no more; None for ever.
         proven: whether a peer signed it, or what is wrong with the signature;
             None until the gate has looked.
     """
@@ -50,6 +54,9 @@ class Request(server.Request):
     site: Site
     started: float = 0
     logged = False
+    principal = "-"
+    for_all = True
+    fresh_for: int | None = None
     proven: bool | DtfcError | None = None
 
     def take_head(self, head: RequestHead) -> None:
@@ -91,7 +98,8 @@ class Request(server.Request):
 
     def processingFailed(self, reason: Failure) -> Failure:  # noqa: N802 -- Twisted's name
         """Answer a failure that no route expected, and log it once."""
-        _log.failure("{method} {uri} failed", reason, method=self.method, uri=self.uri)
+        uri = without_signature(self.uri.decode("latin-1"))
+        _log.failure("{method} {uri} failed", reason, method=self.method, uri=uri)
         self.problem(problem_for(reason.value or RuntimeError()))
         return reason
 

@@ -15,6 +15,7 @@ from twisted.web import http, server
 from twisted.web.resource import IResource
 
 from dtfc.access.decisions import Network, client_of
+from dtfc.access.links import without_signature
 from dtfc.disk import Disk
 from dtfc.http.heads import Limits
 from dtfc.web.accesslog import Entry, host_of
@@ -282,11 +283,13 @@ def entry_of(request: Request, now: float, took: float) -> Entry:
     return Entry(
         at=now,
         address=client_of(caller_of(request), request.site.trusted_proxies) or "unix",
-        line=f"{request.method.decode('ascii')} {request.uri.decode('latin-1')} "
+        line=f"{request.method.decode('ascii')} "
+        f"{without_signature(request.uri.decode('latin-1'))} "
         f"{request.clientproto.decode('ascii')}",
         status=request.code,
         sent=request.sentLength,
         seconds=took,
         referrer=(request.field("referer") or ["-"])[-1],
         agent=(request.field("user-agent") or ["-"])[-1],
+        principal=request.principal,
     )

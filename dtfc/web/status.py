@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dtfc import __version__
-from dtfc.access.decisions import Verb
+from dtfc.access.verbs import Verb
 from dtfc.errors import BadInput, DtfcError
 from dtfc.http.problems import Problem
 from dtfc.web.colleagues import Alone, Colleagues

@@ -6,7 +6,8 @@ import ipaddress
 
 import pytest
 
-from dtfc.access.decisions import Caller, Policy, Verb, check, check_peer, client_of, is_local
+from dtfc.access.decisions import Caller, Policy, check, check_peer, client_of, is_local
+from dtfc.access.verbs import Verb
 from dtfc.errors import Denied
 
 PROXIES = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("127.0.0.0/8"))

@@ -12,7 +12,8 @@ from typing import Any, Self
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 
-from dtfc.access.decisions import Policy, Verb
+from dtfc.access.decisions import Policy
+from dtfc.access.verbs import Verb
 from dtfc.digest import Digest
 from dtfc.disk import DiskThreads
 from dtfc.http.heads import Limits
@@ -52,7 +53,7 @@ class TwoRoads:
         time.sleep(SETTLED / 1e9 + 0.02)
         self.disk = DiskThreads(reactor, 2)
         self.disk.start()
-        self.gate = Gate(Policy(str(folder / "deny-"), frozenset(Verb)))
+        self.gate = Gate(Policy(str(folder / "deny-"), frozenset(Verb)), now=time.time)
         self.hot = HotBlobs(8)
         self.hits: list[Match] = []
         self.log: list[Entry] = []
@@ -132,6 +133,9 @@ class TwoRoads:
 class NoPeers(Loader):
     def __init__(self) -> None:
         pass
+
+    def stored(self, digest: Digest) -> None:
+        """Nothing is known of what peers have."""
 
 
 class Connection:

@@ -37,7 +37,14 @@ def test_the_json_format() -> None:
         "seconds": 0.25,
         "referrer": "http://r/",
         "agent": "curl/8",
+        "principal": "-",
     }
+
+
+def test_who_it_was_stands_in_the_place_of_the_user() -> None:
+    entry = ENTRY._replace(principal="camera")
+    assert combined(entry).startswith("192.0.2.1 - camera [12/Jan")
+    assert json.loads(as_json(entry))["principal"] == "camera"
 
 
 @given(st.text(), st.text(), st.text())

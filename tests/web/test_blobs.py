@@ -13,7 +13,8 @@ from typing import Any, Self
 import pytest
 from twisted.internet.task import Clock
 
-from dtfc.access.decisions import Policy, Verb
+from dtfc.access.decisions import Policy
+from dtfc.access.verbs import Verb
 from dtfc.digest import Digest
 from dtfc.disk import InlineDisk
 from dtfc.errors import Absent, PeersUnreached, QueueFull, QuorumMissed

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, fail
 
-from dtfc.access.decisions import Policy, Verb
+from dtfc.access.decisions import Policy
+from dtfc.access.verbs import Verb
 from dtfc.digest import Digest
 from dtfc.disk import InlineDisk
 from dtfc.errors import Absent, PeersUnreached

@@ -11,8 +11,9 @@ import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 
-from dtfc.access.decisions import Policy, Verb
+from dtfc.access.decisions import Policy
 from dtfc.access.signatures import PeerTerms, Secrets
+from dtfc.access.verbs import Verb
 from dtfc.digest import Digest
 from dtfc.disk import InlineDisk
 from dtfc.peers.agreement import MOST_BYTES, records_body

@@ -13,8 +13,9 @@ from twisted.internet.address import IPv4Address
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
-from dtfc.access.decisions import Policy, Verb
+from dtfc.access.decisions import Policy
 from dtfc.access.signatures import Message, PeerTerms, Proof, Secrets, sign
+from dtfc.access.verbs import Verb
 from dtfc.errors import BadSignature, Denied, TooLarge, WrongDigest
 from dtfc.web.gate import Gate
 from dtfc.web.peerbody import read_small

@@ -20,7 +20,8 @@ from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.task import Clock, deferLater
 
-from dtfc.access.decisions import Policy, Verb
+from dtfc.access.decisions import Policy
+from dtfc.access.verbs import Verb
 from dtfc.digest import Digest
 from dtfc.disk import InlineDisk
 from dtfc.errors import StoreFailure
