@@ -111,6 +111,7 @@ class Flight:
         self._wanted = Spans()
         self._map_wanted = False
         self._absorbed = False
+        self._taken_over = Spans()
         self._result: BlobInfo | None = None
         self._error: Exception | None = None
         self._waiters: dict[Deferred[None], Callable[[], bool]] = {}
@@ -321,16 +322,19 @@ class Flight:
         step = FIRST_LOOK
         try:
             while True:
-                here = await self._lane.run(self._look)
-                if here is not None:
-                    return here
                 peers = self._register.peers_for(self.digest)
                 if not peers:
+                    here = await self._lane.run(self._look)
+                    if here is not None:
+                        return here
                     raise Absent(self.digest.hex, everywhere=True)
                 await self._around.slots.take()
                 try:
-                    if await self._opened():
-                        return await self._transfer(peers)
+                    here = await self._opened()
+                    if here is not None:
+                        return here
+                    if self._partial is not None:
+                        return await self._transfer(peers, self._partial)
                 finally:
                     self._around.slots.give_back()
                 if not await self._followed():
@@ -341,17 +345,16 @@ class Flight:
             self._letting_go = True
             await self._lane.run(self._let_go)
 
-    async def _opened(self) -> bool:
-        """Open the partial; False while it is being loaded elsewhere.
+    async def _opened(self) -> BlobInfo | None:
+        """Open the partial, unless the blob is here; return that then.
 
-        That is by another process, whose lock ends with it, or by a flight of
-        ours that is just being given up.
+        Not while it is being loaded elsewhere: by another process, whose lock
+        ends with it, or by a flight of ours that is just being given up.
         """
         try:
-            await self._lane.run(self._open)
+            return await self._lane.run(self._open)
         except Busy:
-            return False
-        return True
+            return None
 
     async def _followed(self) -> bool:
         """Follow the load of another process for a while; False if nothing is to be seen of it."""
@@ -380,23 +383,19 @@ class Flight:
     def _took_back_all(self) -> None:
         self.took_back(None)
 
-    async def _transfer(self, peers: tuple[str, ...]) -> BlobInfo:
-        partial = self._partial
-        if partial is None:
-            raise LookupError("the partial is not open")
+    async def _transfer(self, peers: tuple[str, ...], partial: Partial) -> BlobInfo:
         counters = self._around.counters
         counters.loads += 1
         mood = "failed"
         begun = self._around.clock.seconds()
         transfer: Transfer | None = None
         try:
-            held = await self._lane.run(self._take_over, partial)
             transfer = Transfer(
                 self.digest,
                 self._around,
                 self._lane,
                 partial,
-                held=held,
+                held=self._taken_over,
                 length=partial.total,
                 peers=peers,
                 ancestors=self._register.ancestors_for(self.digest),
@@ -499,14 +498,15 @@ class Flight:
                 raise
             return None
 
-    def _open(self) -> None:
-        # Kept here and not returned: a result that nobody waits for is lost.
-        self._partial = self._around.store.partial(self.digest)
-
-    def _take_over(self, partial: Partial) -> Spans:
-        held = Spans(partial.take_over())
-        self._absorbed = True
-        return held
+    def _open(self) -> BlobInfo | None:
+        # In one trip to the disk: a client waits for the first byte.
+        here = self._look()
+        if here is None:
+            # Kept here and not returned: a result that nobody waits for is lost.
+            self._partial = self._around.store.partial(self.digest)
+            self._taken_over = Spans(self._partial.take_over())
+            self._absorbed = True
+        return here
 
     def _watch(self) -> None:
         if self._watched is None:

@@ -416,7 +416,11 @@ class Transfer:
         request.reply = reply
         self._watcher.answered(ask.peer, clock.seconds() - asked)
         self._tell(request, Answered(ask.number, reply.status, reply.fields))
-        if request.take is None or request.dropped or not await self._reserved(request):
+        if request.take is None or request.dropped:
+            return
+        # Else with the first bytes; but other processes look at what this makes.
+        first = self._around.shared or not request.take.count
+        if first and not await self._reserved(request):
             return
         begun = clock.seconds()
         self._watcher.has(ask.peer)
@@ -439,7 +443,16 @@ class Transfer:
         try:
             while blocks := await body.read():
                 counted = self._count_received(body, counted)
-                found = await self._lane.run(self._partial.put, at, blocks)
+                total = self._pull.length or 0
+                if total == self._reserved_for:
+                    found = await self._lane.run(self._partial.put, at, blocks)
+                else:
+                    # In one trip to the disk: a client waits for the first byte.
+                    put = await self._lane.run(self._reserve_and_put, total, at, blocks)
+                    if isinstance(put, NoSpace):
+                        self._has_no_room(request, total, put)
+                        return
+                    self._reserved_for, found = total, put
                 count = sum(map(len, blocks))
                 self._count_written(request.ask.peer, at, at + count)
                 at += count
@@ -479,12 +492,24 @@ class Transfer:
         try:
             await self._lane.run(self._partial.reserve, total)
         except NoSpace as error:
-            self._no_room = error
-            reason = f"announced {total} bytes, which do not fit here"
-            self._tell(request, Failed(request.ask.number, reason))
+            self._has_no_room(request, total, error)
             return False
         self._reserved_for = total
         return not request.dropped
+
+    def _reserve_and_put(
+        self, total: int, at: int, blocks: list[bytes]
+    ) -> list[tuple[int, bytes]] | NoSpace:
+        try:
+            self._partial.reserve(total)
+        except NoSpace as error:
+            return error
+        return self._partial.put(at, blocks)
+
+    def _has_no_room(self, request: _Request, total: int, error: NoSpace) -> None:
+        self._no_room = error
+        reason = f"announced {total} bytes, which do not fit here"
+        self._tell(request, Failed(request.ask.number, reason))
 
     # -- the file ---------------------------------------------------------------------
 

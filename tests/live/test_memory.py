@@ -11,6 +11,7 @@ import pytest
 from tests.live.test_mirror import make_mirror
 from tests.support.live import MIB, LiveNode
 from tests.support.programs import require_program
+from tests.support.twistd import wait_for
 
 #: Most memory a process may ever hold, in MiB, with files of a GiB and more.
 MOST = 120
@@ -46,7 +47,8 @@ def there_and_back(
         ).stdout.split()
         seconds.append(float(done[0]))
     assert int(done[1]) == size
-    assert nodes[1].request("GET", f"/{digest}/info")[0] == 200
+    # A client has all of it before it is durable.
+    wait_for(lambda: nodes[1].request("GET", f"/{digest}/info")[0] == 200, "the end of a load")
     source.unlink()
     return [node.peak_rss() for node in nodes], seconds
 

@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.live import MIB, LiveNode
 from tests.support.programs import require_program
+from tests.support.twistd import wait_for
 
 Live = Callable[..., LiveNode]
 
@@ -66,7 +67,11 @@ def fetch_digest(node: LiveNode, digest: str) -> str:
 
 
 def received_bytes(node: LiveNode) -> int:
-    """What the node says it received from peers, over all its loads."""
+    """What the node says it received from peers, over all its loads, once one has ended.
+
+    A client has all of a blob before that is durable.
+    """
+    wait_for(lambda: "received" in node.log(), "the end of a load")
     return sum(int(found) for found in re.findall(r"received (\d+)", node.log()))
 
 
