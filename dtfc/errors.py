@@ -273,6 +273,55 @@ class QueueFull(DtfcError):
         self.setting = setting
 
 
+class TooManyRequests(DtfcError):
+    """Somebody asks more often than it may.
+
+    Args:
+        who: an address, or a token's name.
+        setting: what the limit is called.
+        retry_after: seconds after which the next request is taken.
+    """
+
+    def __init__(self, who: str, setting: str, retry_after: int) -> None:
+        super().__init__(f"{who} asks more often than it may; the limit is set by {setting}")
+        self.setting = setting
+        self.retry_after = retry_after
+
+
+class TooManyUploads(DtfcError):
+    """Somebody uploads more at once than it may.
+
+    Args:
+        who: an address, or a token's name.
+        limit: uploads at once.
+        setting: what the limit is called.
+    """
+
+    def __init__(self, who: str, limit: int, setting: str) -> None:
+        super().__init__(
+            f"{who} has {limit} uploads under way, and no more are taken at once; "
+            f"the limit is set by {setting}"
+        )
+        self.limit = limit
+        self.setting = setting
+
+
+class TooManyConnections(DtfcError):
+    """An address has more connections than it may.
+
+    Args:
+        limit: connections of one address.
+        setting: what the limit is called.
+    """
+
+    def __init__(self, limit: int, setting: str) -> None:
+        super().__init__(
+            f"this address has {limit} connections already; the limit is set by {setting}"
+        )
+        self.limit = limit
+        self.setting = setting
+
+
 class Stalled(DtfcError):
     """A client or peer was slower than the lowest rate for too long."""
 

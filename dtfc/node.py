@@ -57,6 +57,7 @@ from dtfc.store.shared import SharedMemory
 from dtfc.store.small import read_small, write_small
 from dtfc.web.accesslog import AccessLog
 from dtfc.web.blobs import Blobs, Terms
+from dtfc.web.callers import CallerTerms
 from dtfc.web.colleagues import Alone, Colleagues
 from dtfc.web.deletions import DeletionPages
 from dtfc.web.fastlane import FastLane
@@ -179,7 +180,7 @@ class Node(MultiService):
             disk=self._disk,
             ticks=ticks,
         )
-        self.site.trusted_proxies = settings.trusted_proxies
+        self._limit_callers(settings)
         self._stopping = False
         self._wakeups: Wakeups | None = None
         self._store: Store | None = None
@@ -421,7 +422,7 @@ class Node(MultiService):
         self._receivers.most = settings.peer_receivers
         if self._blobs is not None:
             self._blobs.terms = terms_of(settings)
-        self.site.trusted_proxies = settings.trusted_proxies
+        self._limit_callers(settings)
         self._watch.set_period(settings.peerlist_poll)
         if self._store is not None:
             self._store.set_reserve(settings.reserve)
@@ -509,6 +510,14 @@ class Node(MultiService):
         """Copy a blob that was deleted to nobody any more."""
         if self._replicas is not None:
             await self._replicas.forget(digest)
+
+    def _limit_callers(self, settings: Settings) -> None:
+        """Hold callers to what they may take under these settings."""
+        self.site.trusted_proxies = settings.trusted_proxies
+        callers = self._gate.callers = self.site.callers
+        callers.trusted_proxies = settings.trusted_proxies
+        callers.is_peer = self._gate.is_signed
+        callers.set_terms(caller_terms_of(settings))
 
     def read_peers(self) -> None:
         """Read the peer list again, soon."""
@@ -687,9 +696,22 @@ def bounds_of(settings: Settings) -> Bounds:
         body_rate=settings.body_rate,
         body_grace=settings.body_grace,
         write_stall=settings.write_stall,
+        send_rate=settings.send_rate,
         linger=settings.linger_timeout,
         connections=settings.max_connections,
         per_address=settings.max_connections_per_address,
+    )
+
+
+def caller_terms_of(settings: Settings) -> CallerTerms:
+    """Return how much one caller may take."""
+    return CallerTerms(
+        requests_per_address=settings.requests_per_address,
+        requests_per_token=settings.requests_per_token,
+        burst=settings.request_burst,
+        rate_per_address=settings.rate_per_address,
+        rate_per_token=settings.rate_per_token,
+        uploads=settings.uploads_per_principal,
     )
 
 

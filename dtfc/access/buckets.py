@@ -86,6 +86,11 @@ class Buckets:
         self._note(caller, full_at, now)
         return max(0.0, full_at - now - rate.burst / rate.per_second)
 
+    def give_back(self, caller: str, amount: float = 1.0) -> None:
+        """Undo a take: what it was for did not happen."""
+        if caller in self._full_at:
+            self._full_at[caller] -= amount / self.rate.per_second
+
     def wait(self, caller: str, now: float) -> float:
         """Return the seconds until a caller's bucket is out of debt; 0.0 if it is."""
         full_at = self._full_at.get(caller, now)

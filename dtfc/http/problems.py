@@ -131,6 +131,10 @@ _TABLE: Mapping[type[Exception], _Row] = {
         404, "There is no such blob", {"sha512": "digest_hex", "deleted": "deleted"}
     ),
     errors.StaysDeleted: _Row(410, "This blob was deleted", {"sha512": "digest_hex"}),
+    # RFC 6585 section 4.
+    errors.TooManyRequests: _Row(429, "Too many requests", {"limit": "setting"}, retry_after=1),
+    errors.TooManyUploads: _Row(429, "Too many uploads at once", {"limit": "limit"}, retry_after=5),
+    errors.TooManyConnections: _Row(429, "Too many connections", {"limit": "limit"}, retry_after=1),
     errors.Stalled: _Row(408, "The request took too long"),
     errors.TooLarge: _Row(413, "This is too large", {"limit": "limit"}),
     errors.WrongLength: _Row(

@@ -541,6 +541,56 @@ class Settings:
         "The most connections at once from one address; further ones are closed.",
         reloadable=True,
     )
+    requests_per_address: float | None = setting(
+        LIMITS,
+        "TIMES",
+        values.or_none(values.per_second),
+        "none",
+        "How many requests one address may make, such as 20/s or 600/m; further ones are refused "
+        "(429). An IPv6 address counts with its /64.",
+        reloadable=True,
+    )
+    requests_per_token: float | None = setting(
+        LIMITS,
+        "TIMES",
+        values.or_none(values.per_second),
+        "none",
+        "The same for one token, CouchDB user, or all signed URLs of one address.",
+        reloadable=True,
+    )
+    request_burst: int = setting(
+        LIMITS,
+        "N",
+        values.integer(1, 1_000_000),
+        "20",
+        "How many requests may come at once after a rest, under either of them.",
+        reloadable=True,
+    )
+    rate_per_address: int | None = setting(
+        LIMITS,
+        "RATE",
+        values.or_none(values.rate),
+        "none",
+        "How fast bodies go to and come from one address, all its connections together: evenly.",
+        reloadable=True,
+    )
+    rate_per_token: int | None = setting(
+        LIMITS,
+        "RATE",
+        values.or_none(values.rate),
+        "none",
+        "The same for one token, CouchDB user, or all signed URLs of one address.",
+        reloadable=True,
+    )
+    uploads_per_principal: int = setting(
+        LIMITS,
+        "N",
+        values.integer(1, 1_000_000),
+        "256",
+        "The most uploads at once of one token or user, or of one address that brings neither; "
+        "further ones are refused (429).",
+        reloadable=True,
+    )
     hot_blobs: int = setting(
         LIMITS,
         "N",
@@ -587,6 +637,14 @@ class Settings:
         values.duration(),
         "30s",
         "How long a client may take nothing of an answer before it is cut off.",
+        reloadable=True,
+    )
+    send_rate: int = setting(
+        LIMITS,
+        "RATE",
+        values.rate,
+        "1KiB/s",
+        "The lowest rate at which a client may take an answer, over --write-stall.",
         reloadable=True,
     )
     linger_timeout: float = setting(

@@ -13,8 +13,9 @@ import math
 import re
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Literal, TypeAlias, cast, get_args
+from typing import Literal, TypeAlias, TypeVar, cast, get_args
 
+N = TypeVar("N", int, float)
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Verb = Literal["get", "head", "put", "delete"]
 VERBS: tuple[Verb, ...] = get_args(Verb)
@@ -40,6 +41,8 @@ _SECONDS = {
 }
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|[smhdw])?)+\Z")
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhdw]?)")
+_TIMES = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(?:/([smh]))?\Z")
+_PERIODS = {"s": 1, "m": 60, "h": 3600}
 _ENDPOINT = re.compile(r"[a-z][a-z0-9]*:.+\Z")
 _NODE_URL = re.compile(
     r"(?:https?://)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?/?\Z", re.IGNORECASE
@@ -96,6 +99,17 @@ def rate_or_none(given: str) -> int:
     return size(0)(given.removesuffix("/s"))
 
 
+def per_second(given: str) -> float:
+    """Parse how often something may happen, such as ``20/s`` or ``600/m``, in times a second."""
+    match = _TIMES.match(given)
+    if match is None:
+        raise ValueError(f"{given!r} is not so many a second, minute or hour: 20/s, 600/m, 100/h")
+    often = float(match[1]) / _PERIODS[match[2] or "s"]
+    if not often > 0:
+        raise ValueError(f"{given} is none at all")
+    return often
+
+
 def duration(lowest: float = 0.001) -> Callable[[str], float]:
     """Make a parser of durations, such as ``30s``, ``500ms``, ``1h30m`` or ``7d``, in seconds."""
 
@@ -126,10 +140,10 @@ def share(given: str) -> float:
     return parsed
 
 
-def or_none(parse: Callable[[str], int]) -> Callable[[str], int | None]:
+def or_none(parse: Callable[[str], N]) -> Callable[[str], N | None]:
     """Let ``none`` stand for "no limit" beside what ``parse`` takes."""
 
-    def parse_or_none(given: str) -> int | None:
+    def parse_or_none(given: str) -> N | None:
         return None if given.lower() == "none" else parse(given)
 
     return parse_or_none

@@ -573,6 +573,7 @@ class Blobs:
         deliberate = not is_copy(request)
         owed = Owed(self.replicas if deliberate else None)
         owed.admit()
+        request.site.callers.begin_upload(request)
         expected, sha256 = _promised(request, digest)
         if await self._failed_precondition(request, "PUT", expected):
             return
@@ -665,6 +666,7 @@ class Blobs:
             return
         owed = Owed(self.replicas)
         owed.admit()
+        request.site.callers.begin_upload(request)
         stubs: list[dict[str, Any]] = []
         new = False
         try:

@@ -27,7 +27,7 @@ import enum
 from http.client import responses
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -57,6 +57,12 @@ READ_SIZE = 64 * 1024
 GONE_AFTER = 2
 
 
+#: Seconds for which a connection may do nothing useful while others wait for a place.
+PATIENCE = 2.0
+
+#: Seconds of which a hold is worth a timer.
+SHORTEST_HOLD = 0.005
+
 _log = Logger()
 
 
@@ -67,6 +73,37 @@ class Phase(enum.Enum):
     BODY = enum.auto()
     ANSWER = enum.auto()
     LINGER = enum.auto()
+
+
+class Taking:
+    """How fast a client takes what is meant for it.
+
+    Args:
+        now: seconds.
+        taken: bytes that it has taken so far.
+    """
+
+    __slots__ = ("_at", "_before", "_taken", "since")
+
+    def __init__(self, now: float, taken: int) -> None:
+        self.since = self._at = now
+        self._before = self._taken = taken
+
+    def too_slow(self, now: float, taken: int, bounds: Bounds) -> bool:
+        """Note what it has taken by now; whether that is nothing, or next to nothing."""
+        if taken != self._taken:
+            self._taken, self._at = taken, now
+        elapsed = now - self.since
+        if elapsed > bounds.write_stall:
+            if taken - self._before < bounds.send_rate * elapsed:
+                return True
+            self.since, self._before = now, taken
+        return now - self._at > bounds.write_stall
+
+    def is_slow(self, now: float, bounds: Bounds) -> bool:
+        """Whether it has been slower than it may for a moment."""
+        elapsed = now - self.since
+        return elapsed > PATIENCE and self._taken - self._before < bounds.send_rate * elapsed
 
 
 @implementer(IHalfCloseableProtocol)
@@ -93,8 +130,9 @@ class Channel(http.HTTPChannel):
         self._since = 0.0
         self._window_start = 0.0
         self._window_bytes = 0
-        self._bytes_out = 0
-        self._out_since = 0.0
+        self._held: IDelayedCall | None = None
+        self._taking: Taking | None = None
+        self._served = False
 
     # -- the connection -----------------------------------------------------
 
@@ -105,7 +143,7 @@ class Channel(http.HTTPChannel):
             set_nodelay(True)
         self._networkProducer = self.transport
         self.transport.registerProducer(self, True)
-        self._since = self._out_since = self.site.ticks()
+        self._since = self.site.ticks()
         self.address = host_of(self.transport.getPeer())
         if not self.site.welcome(self):
             self._parked = True
@@ -114,12 +152,15 @@ class Channel(http.HTTPChannel):
     def unpark(self) -> None:
         """Begin to read, now that there is room."""
         self._parked = False
-        self._since = self._out_since = self.site.ticks()
+        self._since = self.site.ticks()
         self.transport.resumeProducing()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802 -- Twisted's name
         """Fail what was under way."""
         self.site.forget(self)
+        if self._held is not None:
+            self._held.cancel()
+            self._held = None
         for request in self.requests:
             request.connectionLost(reason)
 
@@ -174,7 +215,7 @@ class Channel(http.HTTPChannel):
                 self.transport.loseConnection()
             return
         if self._phase is Phase.BODY:
-            wanted = self.body is not None and self.body.wanted
+            wanted = self.body is not None and self.body.wanted and self._held is None
         elif self._phase is Phase.ANSWER:
             wanted = self._ahead_bytes <= self.site.bounds.ahead
         elif self._phase is Phase.HEAD:
@@ -240,7 +281,7 @@ class Channel(http.HTTPChannel):
         self._phase = Phase.ANSWER
         self.persistent = False
         self.site.log_refused(self, problem.status)
-        self.transport.write(_raw_answer(problem, self.site.http_date()))
+        self.transport.write(raw_answer(problem, self.site.http_date()))
         self._linger()
 
     # -- bodies -------------------------------------------------------------
@@ -261,6 +302,10 @@ class Channel(http.HTTPChannel):
         if body is None or body.failed:
             return
         self._window_bytes += len(data)
+        meter = self.requests[0].meter if self.requests else None
+        if meter is not None:
+            self.transport.bufferSize = meter.slice
+            self._hold_back(meter.spend(len(data)))
         if self._decoder is None:
             remaining = body.remaining or 0
             if len(data) < remaining:
@@ -278,6 +323,15 @@ class Channel(http.HTTPChannel):
             body.feed(piece)
         if self._decoder.done:
             self._body_done(body, b"".join(pieces[-1:]), self._decoder.rest)
+
+    def _hold_back(self, seconds: float) -> None:
+        """Read no more of a body for so long: it comes faster than its sender may send."""
+        if seconds > SHORTEST_HOLD and self._held is None:
+            self._held = self.site.clock.callLater(seconds, self._go_on)
+
+    def _go_on(self) -> None:
+        self._held = None
+        self._regulate()
 
     def _body_done(self, body: RequestBody, last: bytes, rest: bytes) -> None:
         self._phase = Phase.ANSWER
@@ -323,6 +377,7 @@ class Channel(http.HTTPChannel):
     def requestDone(self, request: Request) -> None:  # noqa: N802 -- Twisted's name
         """Go on to the next request, or close."""
         self.requests.remove(request)
+        self._served = True
         self._since = self.site.ticks()
         if not self.persistent or self.body is None or not self._body_can_be_drained():
             self._linger()
@@ -437,13 +492,43 @@ class Channel(http.HTTPChannel):
         return bool(getattr(_socket_under(self.transport), "unsent", False))
 
     def _out_stalled(self, now: float) -> bool:
+        """Whether the client takes nothing of an answer, or next to nothing."""
         socket = _socket_under(self.transport)
-        bytes_out = getattr(socket, "bytes_out", None)
-        if bytes_out is None or bytes_out != self._bytes_out or not socket.unsent:
-            self._bytes_out = bytes_out or 0
-            self._out_since = now
+        if not getattr(socket, "unsent", False):
+            self._taking = None
             return False
-        return now - self._out_since > self.site.bounds.write_stall
+        taken = socket.bytes_taken
+        if self._taking is None:
+            self._taking = Taking(now, taken)
+        return self._taking.too_slow(now, taken, self.site.bounds)
+
+    # -- when there is no room ----------------------------------------------
+
+    def worth_keeping(self, now: float) -> tuple[int, float] | None:
+        """Say how little is lost with this connection, when others wait for its place.
+
+        Returns:
+            What sorts the connections, those to be given up first; None if this
+            one does what it should.
+        """
+        bounds = self.site.bounds
+        if self._phase is Phase.HEAD:
+            waits = now - self._since
+            return (1 if self._served else 0, -waits) if waits > PATIENCE else None
+        if self._phase is Phase.LINGER:
+            return (0, self._since - now) if now - self._since > PATIENCE else None
+        elapsed = now - self._window_start
+        if self._phase is Phase.BODY and self._reading and elapsed > PATIENCE:
+            if self._window_bytes < bounds.body_rate * elapsed:
+                return (2, -elapsed)
+        elif self._taking is not None and self._taking.is_slow(now, bounds):
+            return (3, self._taking.since - now)
+        return None
+
+    def give_up_place(self) -> None:
+        """Make room for somebody who waits."""
+        self.site.log_refused(self, 408 if self._reader.started else CLIENT_LEFT)
+        self.abort()
 
 
 def _socket_under(transport: Any) -> Any:
@@ -453,7 +538,7 @@ def _socket_under(transport: Any) -> Any:
     return transport
 
 
-def _raw_answer(problem: Problem, date: bytes) -> bytes:
+def raw_answer(problem: Problem, date: bytes) -> bytes:
     """Return a whole answer for something that never became a request."""
     body = problem.body()
     reason = responses.get(problem.status, problem.title).encode("ascii", "replace")

@@ -7,11 +7,12 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dtfc.access.buckets import site_of
 from dtfc.disk import Lane
 from dtfc.errors import Corrupt
 from dtfc.http.ranges import Span
 from dtfc.web.channel import Channel, Phase
-from dtfc.web.fastlane import FastLane, Hit
+from dtfc.web.fastlane import FastLane, Hit, Match
 from dtfc.web.hotblobs import SMALL, read_now
 from dtfc.web.transmit import (
     TURN,
@@ -54,6 +55,21 @@ class ExpressChannel(Channel):
         match = lane.match(data)
         if match is None:
             return False
+        if site.callers.limits_addresses:
+            return self._answer_counted(match, lane)
+        return self._answer_match(match, lane)
+
+    def _answer_counted(self, match: Match, lane: FastLane) -> bool:
+        """Answer, if the address may have so much now; the tree says what if not."""
+        callers, key = self.site.callers, site_of(self.address)
+        if not callers.lets_pass(key, match[2]):
+            return False
+        answered = self._answer_match(match, lane)
+        if not answered:
+            callers.give_back(key, match[2])
+        return answered
+
+    def _answer_match(self, match: Match, lane: FastLane) -> bool:
         hit, start, count = match
         whole = hit.status == 200
         if whole and count <= SMALL:

@@ -19,6 +19,7 @@ from dtfc.access.verbs import WRITES, Verb
 from dtfc.errors import BadToken, DtfcError
 
 if TYPE_CHECKING:
+    from dtfc.web.callers import Callers
     from dtfc.web.request import Request
 
 _log = Logger()
@@ -65,6 +66,7 @@ class Gate:
     Attributes:
         url_secrets: what URLs are signed with; None where none are. Replaced likewise.
         tokens: those that are good for something; replaced likewise.
+        callers: holds each to what it may take; None where nobody is held to anything.
         replays: remembers what was signed: what all processes of the node
             share. None: this process does so for itself.
     """
@@ -80,6 +82,7 @@ class Gate:
         self.tokens = Tokens()
         self.url_secrets: Secrets | None = None
         self.replays: Replays | None = None
+        self.callers: Callers | None = None
         self._now = now
         self._complained = -COMPLAINT_SECONDS
 
@@ -106,11 +109,14 @@ class Gate:
             BadSignature: it wants to write, and is said to come from a peer,
                 but does not prove it.
             TooManySenders, Busy: whether it came before cannot be said now.
+            TooManyRequests: it asks more often than it may.
         """
         caller = caller_of(request)
         caller = replace(
             caller, link=self._is_link(request, caller, verb), token=self._token_of(request)
         )
+        if self.callers is not None and (caller.link or caller.token is not None):
+            self.callers.ask_principal(request)
         # Nobody compares a form with its Content-Digest, and no peer sends one.
         closed = verb in WRITES or verb not in self.policy.anonymous
         if closed and request.method != b"POST":
@@ -189,8 +195,10 @@ class Gate:
 
         Where there is a secret, it has signed it.
         """
-        if self.terms.secrets is None:
-            return True
+        return self.terms.secrets is None or self.is_signed(request)
+
+    def is_signed(self, request: Request) -> bool:
+        """Whether a peer signed it, and whatever else is wrong with it is for others to say."""
         try:
             return self._is_signed(request)
         except DtfcError:

@@ -262,6 +262,16 @@ class Metrics:
         yield _counter("dtfc_http_hot_hits", "Answers given without the router.", tally.hits)
         yield _counter("dtfc_http_sent_bytes", "Bytes of answers' bodies.", tally.sent)
         yield _counter("dtfc_http_received_bytes", "Bytes of requests' bodies.", tally.received)
+        yield Family(
+            "dtfc_http_limited",
+            "Times that a limit of what one caller may take, or of connections, was reached.",
+            "counter",
+            "sum",
+            {
+                (("limit", limit),): self._site.callers.refused[limit]
+                for limit in ("requests", "uploads", "connections", "room")
+            },
+        )
         yield _gauge("dtfc_http_connections", "Connections now.", len(self._site.channels), "sum")
 
     def _of_loads(self) -> Iterator[Family]:

@@ -17,8 +17,11 @@ from dtfc.errors import BadInput, ConnectionGone, DtfcError
 from dtfc.http.problems import Problem, problem_for
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dtfc.http.heads import RequestHead
     from dtfc.web.body import RequestBody
+    from dtfc.web.callers import Meter
     from dtfc.web.site import Site
 
 _log = Logger()
@@ -45,6 +48,8 @@ class Request(server.Request):
         fresh_for: seconds after which its URL is good no more; None for ever.
         proven: whether a peer signed it, or what is wrong with the signature;
             None until the gate has looked.
+        meter: paces its bodies; None where nobody is paced.
+        over: called once, when the request is.
     """
 
     defaultContentType = None  # noqa: N815 -- Twisted's name
@@ -58,6 +63,8 @@ class Request(server.Request):
     for_all = True
     fresh_for: int | None = None
     proven: bool | DtfcError | None = None
+    meter: Meter | None = None
+    over: Callable[[], None] | None = None
 
     def take_head(self, head: RequestHead) -> None:
         """Set what Twisted's and Klein's code reads from a request."""
@@ -78,6 +85,11 @@ class Request(server.Request):
         self.started = self.site.ticks()
         self._set_standard_fields()
         self.prepath = []
+        try:
+            self.site.callers.ask(self)
+        except DtfcError as error:
+            self.problem(problem_for(error))
+            return
         if self.path == b"*":
             self.setHeader(b"Allow", b"GET, HEAD, PUT, POST, DELETE, OPTIONS")
             self.answer(204)
@@ -138,6 +150,9 @@ class Request(server.Request):
         self.setResponseCode(status)
         if content_type:
             self.setHeader(b"Content-Type", content_type.encode("ascii"))
+        if self.meter is not None:
+            # It is small: whatever comes next waits for it.
+            self.meter.spend(len(body))
         if status not in http.NO_BODY_CODES:
             self.setHeader(b"Content-Length", b"%d" % len(body))
         self.write(body)

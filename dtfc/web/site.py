@@ -17,14 +17,21 @@ from twisted.web.resource import IResource
 from dtfc.access.decisions import Network, client_of
 from dtfc.access.links import without_signature
 from dtfc.disk import Disk
+from dtfc.errors import TooManyConnections
 from dtfc.http.heads import Limits
+from dtfc.http.problems import problem_for
 from dtfc.web.accesslog import Entry, host_of
-from dtfc.web.channel import Channel
+from dtfc.web.callers import Callers, CallerTerms
+from dtfc.web.channel import Channel, raw_answer
 from dtfc.web.express import ExpressChannel
 from dtfc.web.fastlane import FastLane, Hit
 from dtfc.web.gate import caller_of
 from dtfc.web.metrics import Tally
 from dtfc.web.request import Request
+from dtfc.web.turnedaway import MOST_TURNED_AWAY, TurnedAway
+
+#: Seconds between two looks for connections that may be given up.
+LOOK_AGAIN = 0.1
 
 _log = Logger()
 
@@ -38,13 +45,14 @@ class Bounds:
         idle: seconds between requests.
         body_rate: lowest rate of a body, bytes per second.
         body_grace: seconds over which that rate is measured.
-        write_stall: seconds in which at least one byte must leave.
+        write_stall: seconds in which the client must take something.
+        send_rate: lowest rate at which it may take an answer, bytes per second.
         linger: seconds to wait, after the last answer, for the client to close.
         ahead: bytes of later requests that are kept while one is answered.
         drain: bytes of an unread body that are read to keep a connection.
         connections: connections at once; further ones wait to be accepted.
         per_address: connections at once from one address; further ones are
-            closed. None for no limit.
+            told so, and closed. None for no limit.
     """
 
     header: float = 10
@@ -52,6 +60,7 @@ class Bounds:
     body_rate: int = 1024
     body_grace: float = 20
     write_stall: float = 30
+    send_rate: int = 1024
     linger: float = 5
     ahead: int = 16 * 1024
     drain: int = 64 * 1024
@@ -98,6 +107,7 @@ class Site(server.Site):
         self.leaving = False
         self.draining = False
         self.disk = disk
+        self.callers = Callers(CallerTerms(), self.ticks)
         self.fast_lane: FastLane | None = None
         self.trusted_proxies: tuple[Network, ...] = ()
         self._access_log = access_log
@@ -109,6 +119,9 @@ class Site(server.Site):
         self._full = False
         self._parked: deque[Channel] = deque()
         self._per_address: Counter[str] = Counter()
+        self._least_worth: list[Channel] = []
+        self._looked_at = 0.0
+        self.turned_away = 0
 
     def acceptableProtocols(self) -> list[bytes]:  # noqa: N802 -- Twisted's name
         """Speak HTTP/1.1 alone, also where TLS would negotiate h2."""
@@ -119,14 +132,22 @@ class Site(server.Site):
         self._ports.append(port)
 
     def buildProtocol(self, addr: IAddress | None) -> Any:  # noqa: N802 -- Twisted's name
-        """Make the channel of a new connection; None closes it at once."""
+        """Make the protocol of a new connection; None closes it at once."""
         most = self.bounds.per_address
         if most is not None and self._per_address[host_of(addr)] >= most:
-            return None
+            return self._turn_away(most)
         channel = ExpressChannel(self.limits)
         channel.site = channel.factory = self
         channel.timeOut = None
         return channel
+
+    def _turn_away(self, most: int) -> TurnedAway | None:
+        """Return what tells a client of too many connections; None where too many are told."""
+        self.callers.refused["connections"] += 1
+        if self.turned_away >= MOST_TURNED_AWAY:
+            return None
+        problem = problem_for(TooManyConnections(most, "--max-connections-per-address"))
+        return TurnedAway(self, raw_answer(problem, self.http_date()), problem.status)
 
     def welcome(self, channel: Channel) -> bool:
         """Note a connection.
@@ -143,11 +164,31 @@ class Site(server.Site):
             self.channels.add(channel)
             return True
         self._parked.append(channel)
+        self._make_room()
         if not self._full:
             self._full = True
             for port in self._ports:
                 port.stopReading()
         return False
+
+    def _make_room(self) -> None:
+        """Give up a connection that does nothing useful, if there is one.
+
+        So a thousand connections that send nothing, or a byte now and then, keep
+        nobody out for longer than it takes to notice it (``PATIENCE``).
+        """
+        now = self.ticks()
+        if not self._least_worth and now - self._looked_at >= LOOK_AGAIN:
+            self._looked_at = now
+            found = [(worth, each) for each in self.channels if (worth := each.worth_keeping(now))]
+            found.sort(key=lambda pair: pair[0], reverse=True)
+            self._least_worth = [each for _, each in found]
+        while self._least_worth:
+            channel = self._least_worth.pop()
+            if channel in self.channels and channel.worth_keeping(now):
+                self.callers.refused["room"] += 1
+                channel.give_up_place()
+                return
 
     def set_bounds(self, bounds: Bounds) -> None:
         """Put other bounds in force, and let in who waits if there is room now."""
@@ -195,12 +236,15 @@ class Site(server.Site):
 
     def _check_all(self) -> None:
         now = self.ticks()
+        for _ in range(len(self._parked)):
+            self._make_room()
         for channel in list(self.channels):
             try:
                 channel.check(now)
             except Exception:  # noqa: BLE001 -- one connection must not end the others' deadlines
                 _log.failure("looking at the deadlines of {address}", address=channel.address)
                 channel.abort()
+        self._least_worth.clear()
         if self.fast_lane is not None:
             self.fast_lane.blobs.drop_changed()
 
@@ -245,6 +289,8 @@ class Site(server.Site):
         """Write a request's line to the access log, once."""
         if not request.logged:
             request.logged = True
+            if request.over is not None:
+                request.over()
             tally = self.tally
             tally.requests[request.method.decode("ascii"), request.code] += 1
             tally.sent += request.sentLength
@@ -263,7 +309,7 @@ class Site(server.Site):
         said = hit.tail.referrer, hit.tail.agent
         self._access_log(Entry(now, channel.address, hit.line, hit.status, sent, seconds, *said))
 
-    def log_refused(self, channel: Channel, status: int) -> None:
+    def log_refused(self, channel: Channel | TurnedAway, status: int) -> None:
         """Write a line for what never became a request, or was cut off (status 499)."""
         self.tally.requests["-", status] += 1
         self._access_log(

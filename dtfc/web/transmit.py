@@ -19,9 +19,11 @@ Rules that make it safe:
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 import sys
+import termios
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
@@ -31,6 +33,7 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IPushProducer
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -82,6 +85,9 @@ SENDFILE: Callable[[int, int, int, int], int] | None = getattr(os, "sendfile", N
 #: What sendfile says while a socket takes no more (FreeBSD: EBUSY, too).
 _LATER = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EBUSY})
 
+#: Asks how much of what was written is still on its way (SIOCOUTQ has the same number).
+_OUTQ: int | None = getattr(termios, "TIOCOUTQ", None)
+
 #: Seconds for which the page cache's answer holds: to ask at each turn took a
 #: seventh of the time of eight downloads at once.
 FRESH = 0.002
@@ -119,6 +125,17 @@ class Source(Protocol):
         """Make these bytes ready to leave, and return the file from which they may."""
 
 
+def _held_back(connection: Any) -> int:
+    """Return how many bytes of a connection are in the kernel, or not acknowledged (tcp(7))."""
+    if _OUTQ is None:
+        return 0
+    try:
+        raw = fcntl.ioctl(connection.fileno(), _OUTQ, b"\0\0\0\0")
+    except OSError:
+        return 0
+    return int.from_bytes(raw, sys.byteorder)
+
+
 class Metered(FileDescriptor):
     """Counts what leaves, so that a reader who does not read is noticed."""
 
@@ -129,6 +146,11 @@ class Metered(FileDescriptor):
         if isinstance(written, int) and written > 0:
             self.bytes_out += written
         return written
+
+    @property
+    def bytes_taken(self) -> int:
+        """Bytes that the client has taken: what the kernel still holds for it does not count."""
+        return self.bytes_out - _held_back(self)
 
     @property
     def unsent(self) -> bool:
@@ -489,11 +511,28 @@ async def send(request: Request, lane: Lane, source: Source, parts: Sequence[byt
         for part in parts:
             if isinstance(part, bytes):
                 request.write(part)
-                continue
-            await _send_span(request, lane, source, part, pace)
+            elif request.meter is None:
+                await _send_span(request, lane, source, part, pace)
+            else:
+                await _send_paced(request, lane, source, part, pace)
     finally:
         if request.channel is not None:
             request.unregisterProducer()
+
+
+async def _send_paced(request: Request, lane: Lane, source: Source, span: Span, pace: Pace) -> None:
+    """Send a span no faster than its caller may have it: slice after slice."""
+    meter = request.meter
+    if meter is None:
+        raise ValueError("nothing paces this request")
+    offset, end = span.start, span.start + span.length
+    while offset < end:
+        count = min(end - offset, meter.slice)
+        wait = meter.spend(count)
+        if wait:
+            await deferLater(request.site.clock, wait)
+        await _send_span(request, lane, source, Span(offset, count), pace)
+        offset += count
 
 
 async def _send_span(request: Request, lane: Lane, source: Source, span: Span, pace: Pace) -> None:

@@ -34,6 +34,10 @@ class Transport(StringTransport):
         self.bytes_out = 0
         self.unsent = False
 
+    @property
+    def bytes_taken(self) -> int:
+        return self.bytes_out
+
     def loseWriteConnection(self) -> None:  # noqa: N802 -- Twisted's name
         self.half_closed = True
 

@@ -6,11 +6,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from twisted.internet.defer import CancelledError
 
 from dtfc.errors import BadInput, ConnectionGone, Denied, Stalled
 from dtfc.http.problems import problem_for
+from dtfc.web.channel import Channel
 from dtfc.web.site import Bounds
+from dtfc.web.turnedaway import MOST_TURNED_AWAY
 
 NewWire = Callable[..., Any]
 
@@ -350,7 +353,26 @@ class TestDeadlines:
         wire.send(GET)
         wire.transport.unsent = True
         for _ in range(100):
+            wire.transport.bytes_out += 1024
+            wire.pass_time(1)
+
+        assert not wire.transport.aborted
+
+    def test_a_reader_that_takes_next_to_nothing_is_cut_off(self, new_wire: NewWire) -> None:
+        wire = new_wire(write_stall=30, send_rate=1024)
+        wire.send(GET)
+        wire.transport.unsent = True
+        for _ in range(32):
             wire.transport.bytes_out += 1
+            wire.pass_time(1)
+
+        assert wire.transport.aborted
+
+    def test_what_a_reader_has_not_been_offered_does_not_count(self, new_wire: NewWire) -> None:
+        wire = new_wire(write_stall=30)
+        wire.send(GET)
+        for second in range(200):
+            wire.transport.unsent = second % 25 != 0
             wire.pass_time(1)
 
         assert not wire.transport.aborted
@@ -459,13 +481,99 @@ class TestTooMany:
 
         assert transport.reading
 
-    def test_too_many_of_one_address_are_closed(self, new_wire: NewWire) -> None:
+    def test_too_many_of_one_address_are_told_so(self, new_wire: NewWire) -> None:
+        wire = new_wire(ok, per_address=1)
+        turned_away = wire.site.buildProtocol(wire.transport.getPeer())
+        transport = type(wire.transport)()
+        turned_away.makeConnection(transport)
+
+        turned_away.dataReceived(GET)
+
+        assert transport.value().startswith(b"HTTP/1.1 429 ")
+        assert b"Retry-After: 1\r\n" in transport.value()
+        assert transport.disconnecting
+        assert [entry.status for entry in wire.log] == [429]
+        turned_away.connectionLost()
+
+    def test_who_is_turned_away_and_says_nothing_is_cut_off(self, new_wire: NewWire) -> None:
+        wire = new_wire(ok, per_address=1)
+        turned_away = wire.site.buildProtocol(wire.transport.getPeer())
+        transport = type(wire.transport)()
+        turned_away.makeConnection(transport)
+
+        wire.pass_time(2)
+
+        assert transport.aborted
+        turned_away.connectionLost()
+
+    def test_no_more_are_told_than_can_do_harm(self, new_wire: NewWire) -> None:
         wire = new_wire(ok, per_address=1)
         address = wire.transport.getPeer()
+        for _ in range(MOST_TURNED_AWAY):
+            wire.site.buildProtocol(address).makeConnection(type(wire.transport)())
 
         assert wire.site.buildProtocol(address) is None
+        wire.pass_time(2)
+
+    def test_another_one_of_that_address_when_there_is_room(self, new_wire: NewWire) -> None:
+        wire = new_wire(ok, per_address=1)
+        address = wire.transport.getPeer()
         wire.lose()
-        assert wire.site.buildProtocol(address) is not None
+
+        assert isinstance(wire.site.buildProtocol(address), Channel)
+
+    @pytest.mark.parametrize(
+        "sent",
+        [b"", GET[:5], PUT % (10**6, b"")],
+        ids=["nothing", "half a head", "no body"],
+    )
+    def test_who_does_nothing_useful_makes_room(self, new_wire: NewWire, sent: bytes) -> None:
+        wire = new_wire(collect([]), connections=1)
+        if sent:
+            wire.send(sent)
+        wire.pass_time(3)
+
+        self.second(wire)
+
+        assert wire.transport.aborted
+
+    def test_who_takes_next_to_nothing_makes_room(self, new_wire: NewWire) -> None:
+        wire = new_wire(connections=1)
+        wire.send(GET)
+        wire.transport.unsent = True
+        wire.pass_time(4)
+
+        self.second(wire)
+
+        assert wire.transport.aborted
+
+    def test_a_moment_is_granted_to_everybody(self, new_wire: NewWire) -> None:
+        wire = new_wire(ok, connections=1)
+        wire.pass_time(1)
+
+        self.second(wire)
+
+        assert not wire.transport.aborted
+
+    def test_and_when_it_is_over_there_is_room(self, new_wire: NewWire) -> None:
+        wire = new_wire(ok, connections=1)
+        self.second(wire)
+
+        wire.pass_time(3)
+
+        assert wire.transport.aborted
+
+    def test_who_takes_what_it_is_given_stays(self, new_wire: NewWire) -> None:
+        wire = new_wire(connections=1)
+        wire.send(GET)
+        wire.transport.unsent = True
+        for _ in range(5):
+            wire.transport.bytes_out += 10_000
+            wire.pass_time(1)
+
+        self.second(wire)
+
+        assert not wire.transport.aborted
 
 
 class TestDraining:
