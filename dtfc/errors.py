@@ -99,10 +99,14 @@ class NoCredentials(DtfcError):
 
     Args:
         verb: what it wants.
+        couchdb: whether being a user of CouchDB would help.
+        tokens: whether a token would.
     """
 
-    def __init__(self, verb: str) -> None:
-        super().__init__(f"{verb} needs a token here (Authorization: Bearer TOKEN)")
+    def __init__(self, verb: str, *, couchdb: bool = False, tokens: bool = True) -> None:
+        ways = ["a token (Authorization: Bearer TOKEN)"] * tokens
+        ways += ["a CouchDB user (session cookie, or name and password)"] * couchdb
+        super().__init__(f"{verb} needs {' or '.join(ways)} here")
         self.verb = verb
 
 
@@ -111,6 +115,42 @@ class BadToken(DtfcError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
+        self.reason = reason
+
+
+class BadSession(DtfcError):
+    """CouchDB knows nobody by what a request brings.
+
+    Args:
+        kind: cookie, basic or bearer.
+    """
+
+    def __init__(self, kind: str) -> None:
+        what = {"cookie": "session", "basic": "name and password", "bearer": "token"}[kind]
+        super().__init__(f"CouchDB knows nobody by this {what}; perhaps it has expired")
+        self.kind = kind
+
+
+class TooManyFailures(DtfcError):
+    """Credentials were wrong too often for CouchDB to be asked again.
+
+    Args:
+        retry_after: seconds after which it is.
+    """
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(
+            "too many wrong passwords, sessions or tokens came from this address or for this "
+            "name; CouchDB would lock the name out, so it is not asked for a while"
+        )
+        self.retry_after = retry_after
+
+
+class CouchUnreached(DtfcError):
+    """CouchDB would have to say who somebody is, and does not; ``reason`` is for the log."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"CouchDB cannot be asked who you are: {reason}")
         self.reason = reason
 
 

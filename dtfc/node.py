@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from random import random
 from secrets import token_hex
@@ -23,8 +24,11 @@ from twisted.web.resource import Resource
 
 from dtfc.access.decisions import Policy
 from dtfc.access.replays import Senders, size_for
+from dtfc.access.sessions import USUAL, Grants
 from dtfc.access.signatures import PeerTerms, Secrets, authority_of
 from dtfc.access.verbs import Verb
+from dtfc.couchdb.client import Couch
+from dtfc.couchdb.sessions import Sessions, SessionTerms
 from dtfc.disk import DiskThreads, NodeDisk
 from dtfc.errors import Draining, DtfcError
 from dtfc.http.heads import Limits
@@ -199,6 +203,7 @@ class Node(MultiService):
         self._writer: Writer | None = None
         self._metrics: Metrics | None = None
         self._replays: SharedReplays | None = None
+        self._couch: Couch | None = None
 
     @property
     def store(self) -> Store:
@@ -246,6 +251,7 @@ class Node(MultiService):
         if store.temp_refused:
             self._log.warn("--temp is not used: {reason}", reason=store.temp_refused)
         self._share_replays(self._signer.secrets)
+        self._share_sessions(settings)
         self._peers_changed(self._roster.reload())
         self._discovery.recall(read_small(store.layout.own("discovered")))
         http = self._http = open_peer_http(
@@ -312,6 +318,7 @@ class Node(MultiService):
             deletions=self._deletions,
             receivers=self._receivers,
         )
+        self._metrics.asked_couchdb = self._asked_couchdb
         replicas = self._open_replicas(settings)
         status = Status(
             store,
@@ -372,6 +379,7 @@ class Node(MultiService):
             None if self._deletions is None else self._deletions.stop,
             None if self._loader is None else self._loader.stop,
             None if self._writer is None else self._writer.stop,
+            None if self._couch is None else self._couch.close,
             None if self._wakeups is None else self._wakeups.close,
             self._hot.clear,
             self._settled,
@@ -412,6 +420,8 @@ class Node(MultiService):
         self._signer.secrets = shared
         self._picker.zone = settings.zone or ""
         self._wants = wants
+        if self._store is not None:
+            self._share_sessions(settings)
         self._gate.policy = policy_of(settings)
         self._gate.tokens = tokens
         self._gate.url_secrets = url_secrets
@@ -510,6 +520,26 @@ class Node(MultiService):
         """Copy a blob that was deleted to nobody any more."""
         if self._replicas is not None:
             await self._replicas.forget(digest)
+
+    def _asked_couchdb(self) -> Counter[str] | None:
+        sessions = self._gate.sessions
+        return None if sessions is None else sessions.counts
+
+    def _share_sessions(self, settings: Settings) -> None:
+        """Ask the CouchDB of these settings who somebody is, if they name one."""
+        terms = session_terms_of(settings)
+        old = self._couch
+        if old is not None and old.url == settings.couchdb and self._gate.sessions is not None:
+            self._gate.sessions.set_terms(terms)
+            return
+        self._couch = self._gate.sessions = None
+        if old is not None:
+            Deferred.fromCoroutine(old.close()).addErrback(
+                lambda failure: self._log.failure("leaving a CouchDB", failure)
+            )
+        if settings.couchdb is not None:
+            self._couch = Couch(self._reactor, settings.couchdb, settings.couchdb_timeout)
+            self._gate.sessions = Sessions(self._couch, terms, self._steady.seconds)
 
     def _limit_callers(self, settings: Settings) -> None:
         """Hold callers to what they may take under these settings."""
@@ -664,6 +694,8 @@ def policy_of(settings: Settings) -> Policy:
         anonymous=frozenset(map(Verb, settings.allow_anonymous)) | open_to_all,
         trusted_proxies=settings.trusted_proxies,
         tokens=settings.tokens is not None,
+        couchdb=settings.couchdb is not None,
+        grants=grants_of(settings),
     )
 
 
@@ -701,6 +733,25 @@ def bounds_of(settings: Settings) -> Bounds:
         connections=settings.max_connections,
         per_address=settings.max_connections_per_address,
     )
+
+
+def session_terms_of(settings: Settings) -> SessionTerms:
+    """Return how CouchDB is asked who somebody is."""
+    return SessionTerms(
+        cache=settings.couchdb_cache,
+        failures=settings.couchdb_failures,
+        largest_document=settings.couchdb_max_document,
+    )
+
+
+def grants_of(settings: Settings) -> Grants:
+    """Return what CouchDB's users may do; HEAD comes with GET."""
+    by_role: dict[str, frozenset[Verb]] = {}
+    for role, words in settings.couchdb_grant:
+        verbs = {Verb(word) for word in words}
+        more = {Verb.HEAD} if Verb.GET in verbs else set()
+        by_role[role] = by_role.get(role, frozenset()) | verbs | more
+    return Grants(by_role or USUAL.by_role, settings.couchdb_read == "document")
 
 
 def caller_terms_of(settings: Settings) -> CallerTerms:

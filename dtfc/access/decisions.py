@@ -11,6 +11,7 @@ import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from dtfc.access.sessions import USUAL, Grants, User
 from dtfc.access.tokens import NamesNeeded, Target, Token
 from dtfc.access.verbs import WRITES, Verb
 from dtfc.errors import Denied, NoCredentials
@@ -32,6 +33,10 @@ class Caller:
         peer: its signature says that a peer makes it.
         link: its URL is signed for what it asks.
         token: the one it brings, if it brings one that this node knows.
+        user: who CouchDB says it is, if that was asked.
+        by_cookie: it is that user by a cookie, which a browser sends by itself.
+        says_page: a browser says for which page it asks.
+        is_form: it is a POST, which a browser sends to any site without asking it first.
     """
 
     address: str | None
@@ -41,6 +46,20 @@ class Caller:
     peer: bool = False
     link: bool = False
     token: Token | None = None
+    user: User | None = None
+    by_cookie: bool = False
+    says_page: bool = False
+    is_form: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentNeeded:
+    """What a user's permission still depends on: a document that refers to the blob."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserNeeded:
+    """What a permission still depends on: who somebody is that says nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +71,16 @@ class Policy:
         anonymous: verbs that anybody may use from anywhere.
         trusted_proxies: networks whose X-Forwarded-For is believed.
         tokens: whether there are tokens, so that one would help.
+        couchdb: whether CouchDB can say who somebody is.
+        grants: what its users may do.
     """
 
     deny_prefix: str = ""
     anonymous: frozenset[Verb] = frozenset({Verb.GET, Verb.HEAD})
     trusted_proxies: tuple[Network, ...] = ()
     tokens: bool = False
+    couchdb: bool = False
+    grants: Grants = USUAL
 
 
 def client_of(caller: Caller, trusted: Sequence[Network]) -> str | None:
@@ -102,7 +125,7 @@ def check(
     verb: Verb,
     exists: Callable[[str], bool],
     target: Target | None = None,
-) -> NamesNeeded | None:
+) -> NamesNeeded | DocumentNeeded | UserNeeded | None:
     """Allow, or say why not.
 
     Args:
@@ -128,12 +151,30 @@ def check(
         return None
     if caller.token is not None:
         return caller.token.check(verb, target)
+    if caller.user is not None:
+        return _check_user(policy.grants, caller, caller.user, verb)
+    if policy.couchdb:
+        return UserNeeded()
     if policy.tokens:
         raise NoCredentials(verb.name)
     raise Denied(
         f"{verb.name} is allowed only from this machine and from peers that sign",
         f"the operator opens it with --allow-anonymous {verb.value}, or for some with --tokens",
     )
+
+
+def _check_user(grants: Grants, caller: Caller, user: User, verb: Verb) -> DocumentNeeded | None:
+    """Allow what a user's roles allow, or say why not.
+
+    A cookie goes along whoever made the request. Browsers say for which page they
+    ask; one that is so old that it does not could be made to POST a form.
+    """
+    if verb in WRITES and caller.by_cookie and caller.is_form and not caller.says_page:
+        raise Denied(
+            "a form sent with a CouchDB cookie does not say which page it is on",
+            "send Origin, or bring the name and password (Authorization: Basic)",
+        )
+    return DocumentNeeded() if grants.needs_document(user, verb) else None
 
 
 def check_peer(policy: Policy, caller: Caller, *, signed_only: bool) -> None:

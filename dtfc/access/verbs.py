@@ -14,5 +14,8 @@ class Verb(enum.Enum):
     DELETE = "delete"
 
 
+READS = frozenset({Verb.GET, Verb.HEAD})
+"""What changes nothing."""
+
 WRITES = frozenset({Verb.PUT, Verb.DELETE})
 """What changes something, and so is not done for a page of another site."""

@@ -126,6 +126,14 @@ _TABLE: Mapping[type[Exception], _Row] = {
         "This token is good for nothing",
         fields=(("WWW-Authenticate", 'Bearer realm="dtfc", error="invalid_token"'),),
     ),
+    # No Basic challenge: a browser would ask for a password, as CouchDB's own page does not.
+    errors.BadSession: _Row(
+        401, "Who are you?", fields=(("WWW-Authenticate", 'Bearer realm="dtfc"'),)
+    ),
+    errors.TooManyFailures: _Row(429, "Too many wrong credentials", retry_after=60),
+    errors.CouchUnreached: _Row(
+        503, "CouchDB cannot be asked", retry_after=2, detail="this node's log says why"
+    ),
     errors.Denied: _Row(403, "This is not allowed"),
     errors.Absent: _Row(
         404, "There is no such blob", {"sha512": "digest_hex", "deleted": "deleted"}

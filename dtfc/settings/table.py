@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from dtfc.settings import values
 from dtfc.settings.declaring import Setting, declared, derived, optional, setting, several, switch
-from dtfc.settings.values import Network, Verb
+from dtfc.settings.values import Grant, Network, Verb
 
 LISTEN = "Where to listen"
 STORE = "The store"
@@ -475,6 +475,64 @@ class Settings:
         path=True,
         reloadable=True,
         default_note="no URL is taken for signed",
+    )
+    couchdb: str | None = optional(
+        ACCESS,
+        "URL",
+        values.origin,
+        "A CouchDB that says who somebody is, by session cookie, Basic or JSON Web Token.",
+        reloadable=True,
+        default_note="no CouchDB is asked",
+    )
+    couchdb_grant: tuple[Grant, ...] = several(
+        ACCESS,
+        "ROLE=VERBS",
+        values.grant,
+        "What a role of CouchDB's users may do, such as editors=get,put; * is every user with a "
+        "name. May be given several times; without it: _admin=get,put,delete and *=get.",
+        reloadable=True,
+    )
+    couchdb_read: str = setting(
+        ACCESS,
+        "HOW",
+        values.one_of("role", "document"),
+        "role",
+        "With document, *=get lets a user read only what a document refers to that he can read: "
+        "?db=DATABASE&doc=DOCUMENT.",
+        reloadable=True,
+    )
+    couchdb_cache: float = setting(
+        ACCESS,
+        "TIME",
+        values.at_most(60, values.duration(0)),
+        "60s",
+        "How long CouchDB's answer is believed, a minute at most.",
+        reloadable=True,
+    )
+    couchdb_timeout: float = setting(
+        ACCESS,
+        "TIME",
+        values.duration(),
+        "5s",
+        "How long CouchDB may take to answer (503).",
+    )
+    couchdb_failures: int = setting(
+        ACCESS,
+        "N",
+        values.integer(1, 1000),
+        "3",
+        "Wrong passwords of one address in five minutes after which CouchDB is not asked for it "
+        "(429); twenty sessions that have expired count as one. CouchDB locks a name out after "
+        "five.",
+        reloadable=True,
+    )
+    couchdb_max_document: int = setting(
+        ACCESS,
+        "SIZE",
+        values.size(1024),
+        "1MiB",
+        "The largest document that is read to see what it refers to (413).",
+        reloadable=True,
     )
     trusted_proxies: tuple[Network, ...] = several(
         ACCESS,

@@ -20,6 +20,9 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Verb = Literal["get", "head", "put", "delete"]
 VERBS: tuple[Verb, ...] = get_args(Verb)
 
+#: A role of CouchDB's users, and the verbs that it has.
+Grant: TypeAlias = tuple[str, tuple[Verb, ...]]
+
 # "K", "KiB" and "k" are 1024, as in nginx and curl; only "KB" is 1000.
 _FACTORS = {"": 1, "b": 1} | {
     unit + suffix: (1000 if suffix == "b" else 1024) ** power
@@ -129,6 +132,18 @@ def duration(lowest: float = 0.001) -> Callable[[str], float]:
     return parse
 
 
+def at_most(highest: float, parse: Callable[[str], float]) -> Callable[[str], float]:
+    """Let ``parse`` take nothing above a number."""
+
+    def parse_at_most(given: str) -> float:
+        parsed = parse(given)
+        if parsed > highest:
+            raise ValueError(f"{given} is more than {highest:g}")
+        return parsed
+
+    return parse_at_most
+
+
 def share(given: str) -> float:
     """Parse a share of a whole, from 0 to 1."""
     try:
@@ -201,6 +216,14 @@ def verbs(given: str) -> tuple[Verb, ...]:
     return tuple(cast("Verb", word) for word in words)
 
 
+def grant(given: str) -> tuple[Grant]:
+    """Parse what a role may do, such as ``editors=get,put``."""
+    role, equals, words = given.rpartition("=")
+    if not equals or not role.strip() or role != role.strip():
+        raise ValueError(f"{given!r} is not a role and its verbs, such as editors=get,put")
+    return ((role, verbs(words)),)
+
+
 def networks(given: str) -> tuple[Network, ...]:
     """Parse addresses and networks (CIDR), separated by commas."""
     found: list[Network] = []
@@ -219,6 +242,14 @@ def zone(given: str) -> str:
     if not _ZONE.match(given):
         raise ValueError(f"{given!r} is not 1 to 64 letters, digits, '.', '_' or '-'")
     return given
+
+
+def origin(given: str) -> str:
+    """Parse an http or https URL of a host alone, without a path or a password in it."""
+    match = _NODE_URL.match(given)
+    if match is None or "://" not in given or (match[1] and int(match[1]) not in _PORTS):
+        raise ValueError(f"{given!r} is not a URL such as http://127.0.0.1:5984")
+    return given.rstrip("/")
 
 
 def node_url(given: str) -> str:

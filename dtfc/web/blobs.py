@@ -189,7 +189,7 @@ class Blobs:
             Denied, NoCredentials, BadToken: it may not, by itself or by its names.
             StoreFailure: they cannot be read.
         """
-        needed = self._gate.admit(request, verb, Target(digest.hex))
+        needed = await self._gate.let_in(request, verb, Target(digest.hex))
         if needed is None:
             return
         try:
@@ -567,7 +567,8 @@ class Blobs:
     async def put(self, request: Request, name: str | None, digest: Digest | None) -> None:
         """Store the body of a PUT; everything that can be refused is refused before it."""
         target = Target(None if digest is None else digest.hex, name)
-        self._gate.admit(request, Verb.PUT, target)
+        if self._gate.admit(request, Verb.PUT, target) is not None:
+            await self._gate.ask_couchdb(request, Verb.PUT, target)
         if _refused_body(request):
             return
         deliberate = not is_copy(request)
@@ -656,7 +657,7 @@ class Blobs:
 
     async def post(self, request: Request) -> None:
         """Store the files of a form."""
-        self._gate.admit(request, Verb.PUT)
+        await self._gate.let_in(request, Verb.PUT)
         if _refused_body(request):
             return
         given = (request.field("content-type") or [""])[-1]

@@ -46,7 +46,7 @@ class DeletionPages:
 
     async def receipt(self, request: Request, name: str) -> None:
         """Answer what became of a deletion that began here."""
-        self._gate.admit(request, Verb.GET)
+        await self._gate.let_in(request, Verb.GET)
         found = await self._deletions.receipt(name) if is_id(name) else None
         if found is None:
             request.problem(not_found(request.path.decode("latin-1")))

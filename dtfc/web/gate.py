@@ -7,18 +7,30 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import quote
 
 from twisted.logger import Logger
 
-from dtfc.access.decisions import Caller, Policy, check, check_peer, client_of
+from dtfc.access.buckets import site_of
+from dtfc.access.decisions import (
+    Caller,
+    DocumentNeeded,
+    Policy,
+    UserNeeded,
+    check,
+    check_peer,
+    client_of,
+)
 from dtfc.access.links import check_link
 from dtfc.access.replays import Senders, size_for
+from dtfc.access.sessions import Credential, credential_of, document_of, is_jwt
 from dtfc.access.signatures import Message, PeerTerms, Secrets, authorities_at, verify
 from dtfc.access.tokens import NamesNeeded, Target, Token, Tokens
 from dtfc.access.verbs import WRITES, Verb
-from dtfc.errors import BadToken, DtfcError
+from dtfc.errors import BadToken, CouchUnreached, Denied, DtfcError, NoCredentials
 
 if TYPE_CHECKING:
+    from dtfc.couchdb.sessions import Sessions
     from dtfc.web.callers import Callers
     from dtfc.web.request import Request
 
@@ -26,6 +38,12 @@ _log = Logger()
 
 #: The log tells of a signature that does not hold at most this often, in seconds.
 COMPLAINT_SECONDS = 10.0
+
+#: Longest cookie that is handed back, in characters.
+LONGEST_COOKIE = 8192
+
+#: Longest name of a user in the log, in characters.
+LONGEST_PRINCIPAL = 128
 
 #: Methods that change nothing.
 READS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
@@ -66,6 +84,7 @@ class Gate:
     Attributes:
         url_secrets: what URLs are signed with; None where none are. Replaced likewise.
         tokens: those that are good for something; replaced likewise.
+        sessions: asks CouchDB who somebody is; None where it is not asked.
         callers: holds each to what it may take; None where nobody is held to anything.
         replays: remembers what was signed: what all processes of the node
             share. None: this process does so for itself.
@@ -83,13 +102,36 @@ class Gate:
         self.url_secrets: Secrets | None = None
         self.replays: Replays | None = None
         self.callers: Callers | None = None
+        self.sessions: Sessions | None = None
         self._now = now
         self._complained = -COMPLAINT_SECONDS
 
-    def admit(
+    async def let_in(
         self, request: Request, verb: Verb, target: Target | None = None
     ) -> NamesNeeded | None:
-        """Return if the request's sender may do this.
+        """Return if the request's sender may do this; ask CouchDB if it depends on that.
+
+        Args:
+            request: whose.
+            verb: what is to be done.
+            target: what with; None for what is no blob.
+
+        Returns:
+            What it still depends on; None if it may.
+
+        Raises:
+            DtfcError: as :meth:`admit` and :meth:`ask_couchdb`.
+        """
+        needed = self.admit(request, verb, target)
+        if isinstance(needed, UserNeeded):
+            await self.ask_couchdb(request, verb, target)
+            return None
+        return needed
+
+    def admit(
+        self, request: Request, verb: Verb, target: Target | None = None
+    ) -> NamesNeeded | UserNeeded | None:
+        """Return if the request's sender may do this, as far as that can be said at once.
 
         Deny files are looked at on each request: one stat of a path that the
         kernel has cached, so it is done on the loop.
@@ -100,7 +142,8 @@ class Gate:
             target: what with; None for what is no blob.
 
         Returns:
-            What it still depends on; None if it may.
+            What it still depends on; None if it may. For a user of CouchDB there is
+            :meth:`ask_couchdb`.
 
         Raises:
             Denied: it may not.
@@ -122,7 +165,62 @@ class Gate:
         if closed and request.method != b"POST":
             caller = replace(caller, peer=self._is_signed(request))
         request.for_all = verb in self.policy.anonymous
-        return check(self.policy, caller, verb, may_exist, target)
+        needed = check(self.policy, caller, verb, may_exist, target)
+        if isinstance(needed, DocumentNeeded):  # only a user's
+            raise NoCredentials(verb.name)
+        return needed
+
+    async def ask_couchdb(self, request: Request, verb: Verb, target: Target | None) -> None:
+        """Return if whom CouchDB knows the request's sender for may do this.
+
+        Raises:
+            Denied: that user may not.
+            NoCredentials: it brings nothing that CouchDB could know it by.
+            BadSession: CouchDB knows nobody by it.
+            BadInput: it makes no sense.
+            TooManyFailures, TooManyRequests: its sender was wrong, or here, too often.
+            CouchUnreached: CouchDB does not answer.
+            TooLarge: the document is larger than this node reads.
+        """
+        policy, sessions = self.policy, self.sessions
+        credential = credential_of(request.field("authorization"), request.field("cookie"))
+        if sessions is None or credential is None:
+            raise NoCredentials(verb.name, couchdb=True, tokens=policy.tokens)
+        caller = caller_of(request)
+        client = site_of(client_of(caller, policy.trusted_proxies))
+        try:
+            user, renewed = await sessions.user_of(credential, client)
+            request.principal = f"couchdb:{quote(user.name, safe='@.-_~+')[:LONGEST_PRINCIPAL]}"
+            if self.callers is not None:
+                self.callers.ask_principal(request)
+            if renewed and _is_plain(renewed):
+                request.put("Set-Cookie", renewed)
+            caller = replace(
+                caller,
+                user=user,
+                by_cookie=credential.kind == "cookie",
+                is_form=request.method == b"POST",
+                says_page=any(map(request.field, ("origin", "sec-fetch-site"))),
+            )
+            needed = check(policy, caller, verb, may_exist, target)
+            if isinstance(needed, DocumentNeeded):
+                await self._ask_document(request, sessions, credential, target)
+            elif needed is not None:
+                raise NoCredentials(verb.name, couchdb=True, tokens=policy.tokens)
+        except CouchUnreached as error:
+            self._complain(request, error)
+            raise
+
+    async def _ask_document(
+        self, request: Request, sessions: Sessions, credential: Credential, target: Target | None
+    ) -> None:
+        if target is None or target.digest is None:
+            raise Denied("CouchDB users read here by a document that refers to what they read")
+        document = document_of(request.query("db"), request.query("doc"))
+        if not await sessions.refers(credential, document, target.digest):
+            raise Denied(
+                "this CouchDB user cannot read that document, or it does not refer to this blob"
+            )
 
     def _is_link(self, request: Request, caller: Caller, verb: Verb) -> bool:
         """Whether the request's URL is signed for it.
@@ -155,6 +253,8 @@ class Gate:
         given = request.field("authorization")
         if len(given) > 1:
             raise BadToken("a request has one Authorization")
+        if given and self.policy.couchdb and is_jwt(given[0].partition(" ")[2].strip(" ")):
+            return None  # CouchDB's kind; ours have no dots
         token = self.tokens.find(given[0], self._now()) if given else None
         if token is not None:
             request.principal = token.name
@@ -273,6 +373,10 @@ def message_of(request: Request) -> Message:
         fields,
         head.has_body,
     )
+
+
+def _is_plain(cookie: str) -> bool:
+    return len(cookie) <= LONGEST_COOKIE and cookie.isascii() and cookie.isprintable()
 
 
 def may_exist(path: str) -> bool:

@@ -66,6 +66,7 @@ class Metrics:
 
     Attributes:
         replicas: copies to other nodes; None if nothing is copied.
+        asked_couchdb: how often CouchDB was asked, by what came of it; None if it never is.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Metrics:
         self._upkeep = upkeep
         self._peers = peers
         self.replicas: Replicas | None = None
+        self.asked_couchdb: Callable[[], Mapping[str, int] | None] = lambda: None
         self._deletions = deletions
         self._receivers = receivers
 
@@ -107,6 +109,7 @@ class Metrics:
         """Return what this process counts for itself, without asking the disk."""
         return [
             *self._of_site(),
+            *self._of_couchdb(),
             *self._of_loads(),
             *self._of_peers(),
             *self._of_receivers(),
@@ -119,6 +122,7 @@ class Metrics:
     def _all(self) -> Iterator[Family]:
         yield _gauge("dtfc_build_info", "The version that runs.", 1, "same", version=__version__)
         yield from self._of_site()
+        yield from self._of_couchdb()
         yield from self._of_loads()
         yield from self._of_peers()
         yield from self._of_receivers()
@@ -273,6 +277,17 @@ class Metrics:
             },
         )
         yield _gauge("dtfc_http_connections", "Connections now.", len(self._site.channels), "sum")
+
+    def _of_couchdb(self) -> Iterator[Family]:
+        asked = self.asked_couchdb()
+        if asked is not None:
+            yield Family(
+                "dtfc_couchdb_asked",
+                "What came of asking CouchDB who somebody is, or for a document.",
+                "counter",
+                "sum",
+                {(("result", result),): count for result, count in asked.items()},
+            )
 
     def _of_loads(self) -> Iterator[Family]:
         loads = self._loads

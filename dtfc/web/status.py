@@ -154,7 +154,7 @@ class Status:
 
     async def metrics(self, request: Request) -> None:
         """What this node has done, for Prometheus."""
-        self._gate.admit(request, Verb.GET)
+        await self._gate.let_in(request, Verb.GET)
         counted = await self._colleagues.counts()
         text = await self._disk.run(self._metrics, counted)
         request.put("Cache-Control", "no-store")
@@ -162,7 +162,7 @@ class Status:
 
     async def files(self, request: Request) -> None:
         """Names and the digests they stand for, a page at a time."""
-        self._gate.admit(request, Verb.GET)
+        await self._gate.let_in(request, Verb.GET)
         limit = _page_size(request.query("limit"))
         given = request.query("name"), request.query("prefix")
         usual = _normalised(given[0]), _normalised(given[1])
@@ -185,7 +185,7 @@ class Status:
 
     async def refresh_peers(self, request: Request) -> None:
         """Read the peer list again, and tell the peers now in force."""
-        self._gate.admit(request, Verb.PUT)
+        await self._gate.let_in(request, Verb.PUT)
         self._changed(self._roster.apply(await self._disk.run(self._roster.read)))
         self._colleagues.peers_read()
         if self._look_up is not None:
