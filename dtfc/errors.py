@@ -393,6 +393,48 @@ class BadSettings(DtfcError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+class NoProgram(DtfcError):
+    """A program that this needs is not on this machine.
+
+    Args:
+        program: its name.
+        setting: what names it.
+    """
+
+    def __init__(self, program: str, setting: str) -> None:
+        super().__init__(f"this node has no {program}; its operator installs it, or sets {setting}")
+        self.program = program
+
+
+class NotMedia(DtfcError):
+    """A blob is no image, sound or film that ffprobe knows."""
+
+    def __init__(self) -> None:
+        super().__init__("ffprobe knows no image, sound or film in this blob")
+
+
+class ProbeFailed(DtfcError):
+    """ffprobe could not be asked about a blob; ``reason`` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"ffprobe does not say what this blob is: {reason}")
+        self.reason = reason
+
+
+class TooManyProbes(DtfcError):
+    """So many blobs wait for ffprobe that no further one is taken.
+
+    Args:
+        limit: blobs that may wait.
+        setting: what the limit is called.
+    """
+
+    def __init__(self, limit: int, setting: str) -> None:
+        super().__init__(f"{limit} blobs wait for ffprobe; the limit is set by {setting}")
+        self.limit = limit
+        self.setting = setting
+
+
 class Corrupt(DtfcError):
     """The bytes that lie here are not the blob's.
 

@@ -35,6 +35,7 @@ from dtfc.http.heads import Limits
 from dtfc.integrity.reading import Mode
 from dtfc.integrity.scrubber import Pace
 from dtfc.integrity.upkeep import Upkeep
+from dtfc.media.probe import Prober, ProbeTerms
 from dtfc.peers.body import PeerLimits
 from dtfc.peers.client import PeerHTTP, open_peer_http
 from dtfc.peers.correspondence import Correspondence
@@ -68,6 +69,7 @@ from dtfc.web.fastlane import FastLane
 from dtfc.web.gate import Gate
 from dtfc.web.hotblobs import HotBlobs
 from dtfc.web.loading import Trust
+from dtfc.web.mediapages import MediaPages
 from dtfc.web.metrics import Metrics
 from dtfc.web.receivers import Bound
 from dtfc.web.routes import Routes
@@ -204,6 +206,7 @@ class Node(MultiService):
         self._metrics: Metrics | None = None
         self._replays: SharedReplays | None = None
         self._couch: Couch | None = None
+        self._prober = Prober(reactor, probe_terms_of(settings), self._steady.seconds)
 
     @property
     def store(self) -> Store:
@@ -335,7 +338,8 @@ class Node(MultiService):
             changed=self._peers_changed,
         )
         pages = DeletionPages(self._deletions, self._gate)
-        self.site.resource = Routes(self._blobs, status, pages).resource()
+        media = MediaPages(self._prober, self._blobs, store, self._disk, self._upkeep, self._load)
+        self.site.resource = Routes(self._blobs, status, pages, media).resource()
         # From here on nothing can fail: the threads would keep the process alive.
         self._disk.start()
         self._watch.startService()
@@ -380,6 +384,7 @@ class Node(MultiService):
             None if self._loader is None else self._loader.stop,
             None if self._writer is None else self._writer.stop,
             None if self._couch is None else self._couch.close,
+            self._prober.stop,
             None if self._wakeups is None else self._wakeups.close,
             self._hot.clear,
             self._settled,
@@ -433,6 +438,7 @@ class Node(MultiService):
         if self._blobs is not None:
             self._blobs.terms = terms_of(settings)
         self._limit_callers(settings)
+        self._prober.terms = probe_terms_of(settings)
         self._watch.set_period(settings.peerlist_poll)
         if self._store is not None:
             self._store.set_reserve(settings.reserve)
@@ -732,6 +738,17 @@ def bounds_of(settings: Settings) -> Bounds:
         linger=settings.linger_timeout,
         connections=settings.max_connections,
         per_address=settings.max_connections_per_address,
+    )
+
+
+def probe_terms_of(settings: Settings) -> ProbeTerms:
+    """Return how much ffprobe may take."""
+    return ProbeTerms(
+        program=settings.ffprobe or "",
+        at_once=settings.ffprobe_processes,
+        queue=settings.ffprobe_queue,
+        seconds=settings.ffprobe_timeout,
+        memory=settings.ffprobe_memory,
     )
 
 

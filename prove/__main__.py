@@ -1,6 +1,7 @@
 """``python -m prove``: every long proof, then a table of what was found.
 
---only NAME,…   only these: powercut, failures, killed, load, full, rot, cluster
+--only NAME,…   only these: powercut, failures, killed, load, full, rot, cluster,
+                media
 --share F       this part of each (default 1)
 --seed N        the same again
 """
@@ -13,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from prove import cluster, failures, full, killed, load, powercut, rot
+from prove import cluster, failures, full, killed, load, media, powercut, rot
 from prove.figures import Row, table
 
 #: Each proof takes a seed and the share of it that is wanted.
@@ -25,6 +26,7 @@ PROOFS: dict[str, Callable[[int, float], list[Row]]] = {
     "full": full.prove,
     "rot": rot.prove,
     "cluster": cluster.prove,
+    "media": media.prove,
 }
 
 

@@ -176,6 +176,10 @@ _TABLE: Mapping[type[Exception], _Row] = {
     errors.QueueFull: _Row(
         503, "Too many files lack their copies", {"limit": "limit"}, retry_after=30
     ),
+    errors.NoProgram: _Row(501, "This needs a program that is not here"),
+    errors.NotMedia: _Row(404, "This is no media file"),
+    errors.ProbeFailed: _Row(503, "ffprobe gave up", retry_after=60),
+    errors.TooManyProbes: _Row(503, "Too many wait for ffprobe", {"limit": "limit"}, retry_after=5),
     errors.Corrupt: _Row(503, "Damaged here", retry_after=60),
     errors.Retracted: _Row(503, "Loaded anew", retry_after=5),
     errors.GivesWay: _Row(503, "Sent to others first", retry_after=1, fields=((GIVES_WAY, YES),)),

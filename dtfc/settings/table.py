@@ -20,6 +20,7 @@ PEERS = "Peers"
 REPLICAS = "Copies on other nodes"
 ACCESS = "Who may do what"
 LIMITS = "Limits"
+MEDIA = "What media files are"
 PROCESS = "The process"
 
 
@@ -719,6 +720,49 @@ class Settings:
         values.duration(0),
         "365d",
         "How long caches may keep a blob (Cache-Control: max-age).",
+        reloadable=True,
+    )
+
+    # --- What media files are
+    ffprobe: str | None = setting(
+        MEDIA,
+        "PROGRAM",
+        values.or_none(values.text),
+        "ffprobe",
+        "Says for GET /<sha512>/ffmetadata what a media file is; a name that is looked for in "
+        "PATH, or a path. none switches it off (501).",
+        reloadable=True,
+    )
+    ffprobe_processes: int = setting(
+        MEDIA,
+        "N",
+        values.integer(1, 2),
+        "2",
+        "How many of them may run at once, in each process; further ones wait.",
+        reloadable=True,
+    )
+    ffprobe_queue: int = setting(
+        MEDIA,
+        "N",
+        values.integer(0, 10_000),
+        "32",
+        "How many blobs may wait for it; further ones are refused (503).",
+        reloadable=True,
+    )
+    ffprobe_timeout: float = setting(
+        MEDIA,
+        "TIME",
+        values.at_most(60, values.duration(0.1)),
+        "5s",
+        "How long it may take, by the clock and by the processor's, before it is killed (503).",
+        reloadable=True,
+    )
+    ffprobe_memory: int = setting(
+        MEDIA,
+        "SIZE",
+        values.size(64 * 1024 * 1024),
+        "1GiB",
+        "How much address space it may have.",
         reloadable=True,
     )
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Literal, TypeAlias, TypeVar, cast, get_args
 
-N = TypeVar("N", int, float)
+N = TypeVar("N")
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Verb = Literal["get", "head", "put", "delete"]
 VERBS: tuple[Verb, ...] = get_args(Verb)

@@ -41,6 +41,7 @@ from dtfc.web.chunkmaps import map_of, send_map
 from dtfc.web.copies import Owed, is_copy
 from dtfc.web.fields import caching, content_fields, validator_fields
 from dtfc.web.forms import boundary_of, store_files
+from dtfc.web.holding import Holding
 from dtfc.web.hotblobs import HotBlob, HotBlobs
 from dtfc.web.ingest import Ingest, commit
 from dtfc.web.loading import LoadSource, Trust
@@ -52,11 +53,10 @@ from dtfc.web.transmit import send
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dtfc.integrity.reading import Checks
     from dtfc.integrity.upkeep import Upkeep
     from dtfc.peers.loader import Load, Loader
     from dtfc.replicas.owed import Replicas
-    from dtfc.store.blobs import BlobInfo, OpenBlob, Store
+    from dtfc.store.blobs import BlobInfo, Store
     from dtfc.store.incoming import Stored
     from dtfc.store.records import Record
     from dtfc.web.body import RequestBody
@@ -92,49 +92,6 @@ class Terms:
     max_age: int = 31536000
     max_ranges: int = 16
     loading_ranges: Trust = Trust.MAP
-
-
-class Holding:
-    """An open blob that is closed behind the last read, whoever was cancelled.
-
-    Args:
-        store: where it lies.
-        disk: where blocking work runs.
-        checks: verifies what is read of it.
-    """
-
-    def __init__(self, store: Store, disk: Disk, checks: Checks) -> None:
-        self._store = store
-        self._checks = checks
-        self.lane = Lane(disk)
-        self._blob: OpenBlob | None = None
-        self._reading: Reading | None = None
-
-    async def open(self, digest: Digest) -> tuple[BlobInfo, Reading]:
-        """Open the blob, on the lane.
-
-        Raises:
-            Absent, Denied, StoreFailure: as the store says.
-        """
-        return await self.lane.run(self._open, digest)
-
-    def _open(self, digest: Digest) -> tuple[BlobInfo, Reading]:
-        self._close()
-        blob = self._blob = self._store.open(digest)
-        self._reading = Reading(self._checks, digest, blob.fd, blob.length)
-        return blob.info, self._reading
-
-    def close(self) -> None:
-        """Close it, after everything that was queued."""
-        self.lane.run(self._close)
-
-    def _close(self) -> None:
-        reading, self._reading = self._reading, None
-        if reading is not None:
-            reading.close()
-        blob, self._blob = self._blob, None
-        if blob is not None:
-            blob.close()
 
 
 class Blobs:
@@ -182,7 +139,7 @@ class Blobs:
         self._revived = revived
         self._bound = bound
 
-    async def _admit(self, request: Request, verb: Verb, digest: Digest) -> None:
+    async def admit(self, request: Request, verb: Verb, digest: Digest) -> None:
         """Return if whoever asks may do this with a blob.
 
         Raises:
@@ -205,7 +162,7 @@ class Blobs:
     async def get(self, request: Request, digest: Digest, *, ask_peers: bool) -> None:
         """Answer GET and HEAD of a blob; load it first if it is not here."""
         head_only = request.method == b"HEAD"
-        await self._admit(request, Verb.HEAD if head_only else Verb.GET, digest)
+        await self.admit(request, Verb.HEAD if head_only else Verb.GET, digest)
         holding = Holding(self._store, self._disk, self._upkeep.checks)
         try:
             if await self._sent(request, digest, holding, ask_peers=ask_peers):
@@ -506,7 +463,7 @@ class Blobs:
 
     async def info(self, request: Request, digest: Digest) -> None:
         """Answer what is known here of a blob."""
-        await self._admit(request, Verb.GET, digest)
+        await self.admit(request, Verb.GET, digest)
         info = await self._disk.run(self._store.stat, digest)
         verified_at = await self._disk.run(self._store.catalog.verified_at, digest)
         described = {
@@ -523,7 +480,7 @@ class Blobs:
     async def chunks(self, request: Request, digest: Digest) -> None:
         """Answer with a blob's chunk map; no peer is asked."""
         verb = Verb.HEAD if request.method == b"HEAD" else Verb.GET
-        await self._admit(request, verb, digest)
+        await self.admit(request, verb, digest)
         holding = Holding(self._store, self._disk, self._upkeep.checks)
         try:
             try:
@@ -705,7 +662,7 @@ class Blobs:
         Raises:
             Denied: whoever asks may not.
         """
-        await self._admit(request, Verb.DELETE, digest)
+        await self.admit(request, Verb.DELETE, digest)
         return not await self._failed_precondition(request, "DELETE", digest)
 
     def _new_ingest(self) -> Ingest:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from dtfc.web.blobs import Blobs
     from dtfc.web.deletions import DeletionPages
+    from dtfc.web.mediapages import MediaPages
     from dtfc.web.request import Request
     from dtfc.web.status import Status
 
@@ -41,7 +42,7 @@ _PLAIN = re.compile(
 )
 
 #: What may follow a digest in a URL that is read.
-_ABOUT_BLOBS = (b"nopeerload", b"info", b"chunks")
+_ABOUT_BLOBS = (b"nopeerload", b"info", b"chunks", b"ffmetadata")
 
 #: What follows ``/deletions`` where it is no receipt's id. It is a name, too.
 _DELETIONS = {
@@ -68,6 +69,7 @@ class Routes:
         blobs: what is kept and served.
         status: what the node says of itself.
         deletions: deletion everywhere; None where there is none.
+        media: what ffprobe says of blobs; None where it is not asked.
     """
 
     app = Klein()
@@ -75,11 +77,16 @@ class Routes:
     app.url_map.merge_slashes = False
 
     def __init__(
-        self, blobs: Blobs, status: Status, deletions: DeletionPages | None = None
+        self,
+        blobs: Blobs,
+        status: Status,
+        deletions: DeletionPages | None = None,
+        media: MediaPages | None = None,
     ) -> None:
         self._blobs = blobs
         self._status = status
         self._deletions = deletions
+        self._media = media
 
     @property
     def _pages(self) -> DeletionPages:
@@ -142,6 +149,12 @@ class Routes:
     @app.route("/<digest:digest>/chunks", methods=["GET"])
     async def chunks(self, request: Request, digest: Digest) -> None:
         await self._blobs.chunks(request, digest)
+
+    @app.route("/<digest:digest>/ffmetadata", methods=["GET"])
+    async def ffmetadata(self, request: Request, digest: Digest) -> None:
+        if self._media is None:
+            raise NotFound
+        await self._media.describe(request, digest)
 
     @app.route("/<digest:digest>", methods=["DELETE"])
     async def delete(self, request: Request, digest: Digest) -> None:

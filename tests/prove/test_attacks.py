@@ -1,0 +1,29 @@
+"""A slice of what strangers try, and a look at whether it would be seen."""
+
+from __future__ import annotations
+
+from prove import media
+from tests.support.programs import require_program
+
+
+def test_a_slice_of_hostile_media(seed: int) -> None:
+    for program in ("ffmpeg", "ffprobe", "strace"):
+        require_program(program)
+    (row,) = media.prove(seed, 0.07)
+    print(row.cases)
+    assert row.violations == 0, "\n".join(row.examples)
+
+
+def test_an_open_that_should_not_be_is_found() -> None:
+    trace = [
+        '7 execve("/usr/bin/ffprobe", ["ffprobe"], 0x1 /* 2 vars */) = 0\n',
+        '7 openat(AT_FDCWD, "/usr/lib/libx.so", O_RDONLY) = 3\n',
+        '7 openat(AT_FDCWD, "/etc/shadow", O_RDONLY) = -1 EACCES (Permission denied)\n',
+        '8 openat(AT_FDCWD, "/etc/hosts", O_RDONLY) = 3\n',
+    ]
+    wrong: list[str] = []
+    assert media.read_trace(iter(trace), wrong) == 1
+    assert wrong == []
+    media.read_trace(iter([*trace, '7 openat(AT_FDCWD, "/etc/passwd", O_RDONLY) = 3\n']), wrong)
+    media.read_trace(iter([*trace, "7 socket(AF_INET, SOCK_STREAM, IPPROTO_IP) = 4\n"]), wrong)
+    assert len(wrong) == 2
