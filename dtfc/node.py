@@ -7,9 +7,12 @@ Everything that the process around it does to a node goes through
 from __future__ import annotations
 
 import os
+import resource
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import random
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
@@ -65,6 +68,7 @@ from dtfc.web.blobs import Blobs, Terms
 from dtfc.web.callers import CallerTerms
 from dtfc.web.colleagues import Alone, Colleagues
 from dtfc.web.deletions import DeletionPages
+from dtfc.web.descriptors import Fitting, fitting
 from dtfc.web.fastlane import FastLane
 from dtfc.web.gate import Gate
 from dtfc.web.hotblobs import HotBlobs
@@ -206,6 +210,7 @@ class Node(MultiService):
         self._metrics: Metrics | None = None
         self._replays: SharedReplays | None = None
         self._couch: Couch | None = None
+        self._fit: Fitting | None = None
         self._prober = Prober(reactor, probe_terms_of(settings), self._steady.seconds)
 
     @property
@@ -253,6 +258,7 @@ class Node(MultiService):
         self._store = store
         if store.temp_refused:
             self._log.warn("--temp is not used: {reason}", reason=store.temp_refused)
+        self._fit_descriptors(settings)
         self._share_replays(self._signer.secrets)
         self._share_sessions(settings)
         self._peers_changed(self._roster.reload())
@@ -432,7 +438,6 @@ class Node(MultiService):
         self._gate.url_secrets = url_secrets
         self._gate.terms = peer_terms_of(settings, shared, self._roster.own)
         self.site.limits = limits_of(settings)
-        self.site.set_bounds(bounds_of(settings))
         self.settings = settings
         self._receivers.most = settings.peer_receivers
         if self._blobs is not None:
@@ -442,7 +447,7 @@ class Node(MultiService):
         self._watch.set_period(settings.peerlist_poll)
         if self._store is not None:
             self._store.set_reserve(settings.reserve)
-        self._hot.most = settings.hot_blobs
+        self._fit_descriptors(settings)
         self._open_fast_lane()
         if self._loader is not None:
             self._loader.set_limits(load_limits_of(settings), peer_limits_of(settings))
@@ -546,6 +551,24 @@ class Node(MultiService):
         if settings.couchdb is not None:
             self._couch = Couch(self._reactor, settings.couchdb, settings.couchdb_timeout)
             self._gate.sessions = Sessions(self._couch, terms, self._steady.seconds)
+
+    def _fit_descriptors(self, settings: Settings) -> None:
+        """Take no more connections than this process has open files for."""
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if limit == resource.RLIM_INFINITY:
+            limit = sys.maxsize
+        fit = fitting(limit, settings.max_connections, settings.hot_blobs)
+        if fit.connections < settings.max_connections and fit != self._fit:
+            self._log.warn(
+                "of {connections} connections (--max-connections) {fit} fit into the {limit} open "
+                "files that the system allows, and no more are taken; see ulimit -n",
+                connections=settings.max_connections,
+                fit=fit.connections,
+                limit=limit,
+            )
+        self._fit = fit
+        self._hot.most = fit.hot_blobs
+        self.site.set_bounds(replace(bounds_of(settings), connections=fit.connections))
 
     def _limit_callers(self, settings: Settings) -> None:
         """Hold callers to what they may take under these settings."""

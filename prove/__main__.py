@@ -1,7 +1,7 @@
 """``python -m prove``: every long proof, then a table of what was found.
 
 --only NAME,…   only these: powercut, failures, killed, load, full, rot, cluster,
-                media
+                media, slow, descriptors
 --share F       this part of each (default 1)
 --seed N        the same again
 """
@@ -14,7 +14,18 @@ import sys
 import time
 from collections.abc import Callable
 
-from prove import cluster, failures, full, killed, load, media, powercut, rot
+from prove import (
+    cluster,
+    descriptors,
+    failures,
+    full,
+    killed,
+    load,
+    media,
+    powercut,
+    rot,
+    slow,
+)
 from prove.figures import Row, table
 
 #: Each proof takes a seed and the share of it that is wanted.
@@ -27,6 +38,8 @@ PROOFS: dict[str, Callable[[int, float], list[Row]]] = {
     "rot": rot.prove,
     "cluster": cluster.prove,
     "media": media.prove,
+    "slow": slow.prove,
+    "descriptors": descriptors.prove,
 }
 
 

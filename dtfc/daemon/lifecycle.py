@@ -36,8 +36,6 @@ from dtfc.settings import Loaded, Settings, changed, reloaded
 # A hop to a disk thread waits for the GIL, up to this long; Python's own 5 ms
 # would cap an upload at 200 MB/s.
 _SWITCH_INTERVAL = 0.0005
-# Files open beside the two of each connection: store, catalog, log, reactor.
-_OTHER_DESCRIPTORS = 128
 
 
 class Served(Protocol):
@@ -179,7 +177,7 @@ class Daemon(MultiService):
         if settings.temp is not None:
             prepare_folder(settings.temp, self._identity, "temp")
         self._open_log()
-        self._check_descriptors(raise_descriptor_limit())
+        raise_descriptor_limit()
         MultiService.privilegedStartService(self)
 
     def startService(self) -> None:  # noqa: N802 - Twisted's name
@@ -259,16 +257,6 @@ class Daemon(MultiService):
             self._messages = None
             self._file.close()
         return result
-
-    def _check_descriptors(self, limit: int) -> None:
-        connections = self._loaded.settings.max_connections
-        if limit < 2 * connections + _OTHER_DESCRIPTORS:
-            self._log.warn(
-                "{connections} connections (--max-connections) may need more than the "
-                "{limit} open files that the system allows; see ulimit -n",
-                connections=connections,
-                limit=limit,
-            )
 
     def _running(self) -> None:
         self._signals.on(signal.SIGTERM, self.terminate)

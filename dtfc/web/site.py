@@ -220,7 +220,8 @@ class Site(server.Site):
                 continue
             self.channels.add(waiting)
             waiting.unpark()
-        if self._full and len(self.channels) < self.bounds.connections:
+        # Whoever comes next may find no room; but it has to come for room to be made.
+        if self._full and not self._parked:
             self._full = False
             for port in self._ports:
                 if port.connected:

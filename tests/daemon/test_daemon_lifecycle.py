@@ -396,12 +396,6 @@ def test_a_log_that_cannot_be_made(tmp_path: Path) -> None:
         shell.daemon.privilegedStartService()
 
 
-def test_too_few_open_files_are_warned_of(tmp_path: Path, log_lines: list[str]) -> None:
-    shell = Shell(tmp_path)
-    shell.daemon._check_descriptors(500)
-    assert any("may need more than the 500 open files" in line for line in log_lines)
-
-
 def test_what_twistd_does_on_a_signal_still_happens() -> None:
     class Immediate:
         def callFromThread(self, act: Callable[[], None]) -> None:  # noqa: N802 - Twisted's name

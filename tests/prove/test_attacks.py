@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from prove import media
+from random import Random
+
+from prove import descriptors, media, slow
 from tests.support.programs import require_program
 
 
@@ -10,6 +12,20 @@ def test_a_slice_of_hostile_media(seed: int) -> None:
     for program in ("ffmpeg", "ffprobe", "strace"):
         require_program(program)
     (row,) = media.prove(seed, 0.07)
+    print(row.cases)
+    assert row.violations == 0, "\n".join(row.examples)
+
+
+def test_a_slice_of_slowness(seed: int) -> None:
+    require_program("slowhttptest")
+    chance = Random(seed)
+    row = slow.attack(chance.choice(("heads", "bodies", "answers")), 80, 4, chance)
+    print(row.name, row.cases)
+    assert row.violations == 0, "\n".join(row.examples)
+
+
+def test_a_slice_of_few_descriptors(seed: int) -> None:
+    row = descriptors.storm(seed, 300, 2.5)
     print(row.cases)
     assert row.violations == 0, "\n".join(row.examples)
 

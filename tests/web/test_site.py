@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 
 from dtfc.errors import BadInput, ConnectionGone, Denied, Stalled
 from dtfc.http.problems import problem_for
@@ -449,6 +451,17 @@ class TestSlowReaders:
         assert wire.statuses == [200, 200]
 
 
+class FakePort:
+    connected = True
+    reading = True
+
+    def stopReading(self) -> None:  # noqa: N802 -- Twisted's name
+        self.reading = False
+
+    def startReading(self) -> None:  # noqa: N802 -- Twisted's name
+        self.reading = True
+
+
 class TestTooMany:
     def second(self, wire: Any) -> Any:
         transport = type(wire.transport)()
@@ -562,6 +575,19 @@ class TestTooMany:
         wire.pass_time(3)
 
         assert wire.transport.aborted
+
+    def test_the_next_one_is_let_come_when_nobody_waits(self, new_wire: NewWire) -> None:
+        wire = new_wire(ok, connections=1)
+        port = FakePort()
+        wire.site.add_port(port)
+        wire.pass_time(3)
+        self.second(wire)
+        assert not port.reading
+        wire.channel.connectionLost(Failure(ConnectionDone()))
+
+        # There is no room again, and who waits in the kernel must be seen all the same.
+        assert len(wire.site.channels) == 1
+        assert port.reading
 
     def test_who_takes_what_it_is_given_stays(self, new_wire: NewWire) -> None:
         wire = new_wire(connections=1)
