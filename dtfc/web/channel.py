@@ -409,7 +409,9 @@ class Channel(http.HTTPChannel):
             self.body.discard()
         self.transport.unregisterProducer()
         close_sending = getattr(self.transport, "loseWriteConnection", None)
-        if close_sending is None or self.isSecure():
+        # Whoever closed its sending side sends nothing that could cost it the answer,
+        # and that it has gone would not be noticed before the deadline.
+        if close_sending is None or self.isSecure() or self._half_closed:
             self.transport.loseConnection()
         else:
             close_sending()

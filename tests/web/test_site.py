@@ -392,6 +392,15 @@ class TestHalfClosed:
         assert wire.statuses == [200]
         assert wire.transport.disconnecting
 
+    def test_nobody_lingers_over_an_answer_that_closes(self, new_wire: NewWire) -> None:
+        wire = new_wire()
+        wire.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        wire.channel.readConnectionLost()
+
+        ok(wire.requests[0])
+
+        assert wire.transport.disconnecting
+
     def test_pipelined_requests_are_all_answered(self, new_wire: NewWire) -> None:
         wire = new_wire()
         wire.send(GET * 3)
