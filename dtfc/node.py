@@ -869,4 +869,5 @@ def peer_limits_of(settings: Settings) -> PeerLimits:
         first_byte=settings.peer_timeout,
         stall=settings.peer_stall,
         lowest_rate=settings.peer_rate,
+        networks=settings.peer_networks,
     )

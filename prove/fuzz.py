@@ -84,7 +84,8 @@ def _body(chance: Random) -> bytes:
 
 def request(chance: Random, digest: bytes) -> bytes:
     """Return a request put together from parts, most of them right."""
-    space, end, version, colons = b" ", b"\r\n", b"HTTP/1.1", (b": ",)
+    space, end, version = b" ", b"\r\n", b"HTTP/1.1"
+    colons: tuple[bytes, ...] = (b": ",)
     if chance.random() < 0.4:
         space, end = chance.choice(_SPACES), chance.choice(_ENDS)
         version, colons = chance.choice(_VERSIONS), (b": ", b": ", b":", b" : ", b"")

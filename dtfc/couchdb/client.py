@@ -24,10 +24,12 @@ from zope.interface import implementer
 from dtfc import __version__
 from dtfc.access.sessions import Credential
 from dtfc.errors import CouchUnreached, TooLarge
+from dtfc.peers.addresses import EVERYWHERE
 from dtfc.peers.body import PeerLimits
 from dtfc.peers.client import PlainAgent
 from dtfc.peers.connections import Connections
 from dtfc.peers.failure import PeerFailure, cancelled, in_words, own_failure
+from dtfc.peers.urls import plain
 
 _USER_AGENT = f"dtfc/{__version__}".encode("ascii")
 
@@ -70,7 +72,7 @@ class Couch:
         self.url = url
         self.seconds = seconds
         self._clock: IReactorTime = reactor
-        limits = PeerLimits(connect=seconds, first_byte=seconds)
+        limits = PeerLimits(connect=seconds, first_byte=seconds, networks=EVERYWHERE)
         connections = self._connections = Connections(reactor, limits, https_policy)
         agent: IAgent = Agent.usingEndpointFactory(reactor, connections, connections.pool)
         self._treq = HTTPClient(PlainAgent(CredentialAgent(agent), reactor))
@@ -104,7 +106,7 @@ class Couch:
             headers.setRawHeaders(raw, [value.encode("latin-1")])
         try:
             response = await self._treq.get(
-                f"{self.url}{path}",
+                plain(f"{self.url}{path}"),
                 headers=headers,
                 allow_redirects=False,
                 unbuffered=True,

@@ -20,6 +20,8 @@ from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from zope.interface import implementer
 
+from dtfc.peers.addresses import Network
+
 BLOCK = 640 * 1024
 """Bytes that go to the disk in one step, where they come fast enough."""
 
@@ -45,6 +47,7 @@ class PeerLimits:
         lowest_rate: bytes a second below which a peer is given up ...
         rate_window: ... measured over so many seconds.
         head_bytes: largest head of a response, any 1xx before it included.
+        networks: where peers may be; if there are none, wherever it does no harm.
     """
 
     connect: float = 5.0
@@ -53,6 +56,7 @@ class PeerLimits:
     lowest_rate: int = 1024
     rate_window: float = 30.0
     head_bytes: int = 16 * 1024
+    networks: tuple[Network, ...] = ()
 
 
 @implementer(IProtocol)

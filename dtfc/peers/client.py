@@ -36,6 +36,7 @@ from dtfc.peers.listing import DNS
 from dtfc.peers.receivers import LARGE
 from dtfc.peers.sending import Outgoing
 from dtfc.peers.signing import Signer, SigningAgent
+from dtfc.peers.urls import plain
 
 PARTIAL = "DTFC-Partial"
 """The field that says that what a peer is loading itself is taken, too."""
@@ -262,7 +263,7 @@ class PeerHTTP:
         """
         request: Deferred[Any] = self._treq.request(
             method,
-            url,
+            plain(url),
             headers=headers,
             data=data,
             allow_redirects=False,
@@ -316,7 +317,7 @@ class PeerHTTP:
             headers.addRawHeader(name.encode("ascii"), value.encode("ascii"))
         request: Deferred[Any] = self._treq.request(
             "PUT",
-            url,
+            plain(url),
             headers=headers,
             data=outgoing,
             allow_redirects=False,

@@ -9,23 +9,29 @@ go of all of them.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, cast
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     TCP4ClientEndpoint,
     TCP6ClientEndpoint,
     wrapClientTLS,
 )
+from twisted.internet.error import DNSLookupError
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
+    IHostnameResolver,
+    IHostResolution,
     IProtocol,
     IProtocolFactory,
     IPushProducer,
+    IResolutionReceiver,
     IStreamClientEndpoint,
     ITransport,
 )
@@ -35,8 +41,13 @@ from twisted.web.client import URI, BrowserLikePolicyForHTTPS, HTTPConnectionPoo
 from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
 from zope.interface import directlyProvides, implementer, providedBy
 
+from dtfc.peers.addresses import why_not
 from dtfc.peers.body import PeerLimits
+from dtfc.peers.failure import PeerFailure
 from dtfc.peers.sending import Outgoing
+
+WhyNot = Callable[[str, str], str]
+"""Says why an address is not connected to, of that name; empty if it is."""
 
 READ_SIZE = 384 * 1024
 """Bytes read from a socket at once: fewer, larger pieces for the loop. With a block twice
@@ -187,6 +198,105 @@ class _GuardedEndpoint:
         return connected.addCallback(lambda guard: guard.inner)
 
 
+@implementer(IStreamClientEndpoint)
+class _Forbidden:
+    """An address that is not connected to."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803, ARG002 - Twisted's name
+        return fail(PeerFailure(self._why))
+
+
+@implementer(IStreamClientEndpoint)
+class _ByName:
+    """A name: resolved once for each connection, and one of what it said is connected to."""
+
+    def __init__(self, reactor: Any, host: str, port: int, seconds: float, why_not: WhyNot) -> None:
+        self._host = host
+        self._refused: list[str] = []
+        self._endpoint = HostnameEndpoint(
+            _Resolving(reactor, self._is_allowed), host, port, timeout=seconds, attemptDelay=0.05
+        )
+        self._why_not = why_not
+
+    def __repr__(self) -> str:
+        return repr(self._endpoint)
+
+    def _is_allowed(self, address: str) -> bool:
+        why = self._why_not(address, self._host)
+        if why:
+            self._refused.append(f"its address {address} {why}")
+        return not why
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803 - Twisted's name
+        self._refused.clear()
+        connecting: Deferred[IProtocol] = self._endpoint.connect(protocolFactory)
+        return connecting.addErrback(self._explain)
+
+    def _explain(self, failure: Failure) -> Failure:
+        if failure.check(DNSLookupError) and self._refused:
+            raise PeerFailure(self._refused[0])
+        return failure
+
+
+class _Resolving:
+    """A reactor whose resolver tells only of addresses that may be connected to."""
+
+    def __init__(self, reactor: Any, is_allowed: Callable[[str], bool]) -> None:
+        self._reactor = reactor
+        self._is_allowed = is_allowed
+        directlyProvides(self, providedBy(reactor))
+
+    @property
+    def nameResolver(self) -> IHostnameResolver:  # noqa: N802 - Twisted's name
+        return _Checked(self._reactor.nameResolver, self._is_allowed)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+
+@implementer(IHostnameResolver)
+class _Checked:
+    def __init__(self, resolver: IHostnameResolver, is_allowed: Callable[[str], bool]) -> None:
+        self._resolver = resolver
+        self._is_allowed = is_allowed
+
+    def resolveHostName(  # noqa: N802 - Twisted's name
+        self,
+        resolutionReceiver: IResolutionReceiver,  # noqa: N803 - Twisted's name
+        hostName: str,  # noqa: N803 - Twisted's name
+        *rest: Any,
+        **more: Any,
+    ) -> IHostResolution:
+        receiver = _Receiver(resolutionReceiver, self._is_allowed)
+        return self._resolver.resolveHostName(receiver, hostName, *rest, **more)
+
+
+@implementer(IResolutionReceiver)
+class _Receiver:
+    def __init__(self, receiver: IResolutionReceiver, is_allowed: Callable[[str], bool]) -> None:
+        self._receiver = receiver
+        self._is_allowed = is_allowed
+
+    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:  # noqa: N802, N803 - Twisted's names
+        self._receiver.resolutionBegan(resolutionInProgress)
+
+    def addressResolved(self, address: IAddress) -> None:  # noqa: N802 - Twisted's name
+        if self._is_allowed(str(getattr(address, "host", ""))):
+            self._receiver.addressResolved(address)
+
+    def resolutionComplete(self) -> None:  # noqa: N802 - Twisted's name
+        self._receiver.resolutionComplete()
+
+
+@cache
+def _own_names() -> tuple[str, ...]:
+    name = socket.gethostname().lower().rstrip(".")
+    return (name, name.partition(".")[0])
+
+
 @implementer(IAgentEndpointFactory)
 class Connections:
     """Every connection to a peer: how they are opened, and that they get closed.
@@ -227,11 +337,17 @@ class Connections:
         only when its next attempt is due, 0.3 s later.
         """
         seconds = self.limits.connect
-        if isIPAddress(host):
-            return TCP4ClientEndpoint(self._reactor, host, port, timeout=seconds)
-        if isIPv6Address(host):
+        if isIPAddress(host) or isIPv6Address(host):
+            why = self._why_not(host, host)
+            if why:
+                return _Forbidden(f"its address {host} {why}")
+            if isIPAddress(host):
+                return TCP4ClientEndpoint(self._reactor, host, port, timeout=seconds)
             return TCP6ClientEndpoint(self._reactor, host, port, timeout=seconds)
-        return HostnameEndpoint(self._reactor, host, port, timeout=seconds, attemptDelay=0.05)
+        return _ByName(self._reactor, host, port, seconds, self._why_not)
+
+    def _why_not(self, address: str, host: str) -> str:
+        return why_not(address, self.limits.networks, host=host, own_names=_own_names())
 
     def later(self, seconds: float, work: Callable[[], None]) -> IDelayedCall:
         """Do something in so many seconds."""

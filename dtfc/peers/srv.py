@@ -7,6 +7,7 @@ whom to try first, and in which share. A :class:`Peer` has both: ``tier``, and
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -81,12 +82,23 @@ def peers_of(service: Service, targets: Sequence[Target]) -> tuple[Peer, ...]:
     found: dict[str, Peer] = {}
     for each, weight in zip(taken, weights, strict=True):
         try:
+            if _is_address(each.host) or each.host.lower().rstrip(".") == "localhost":
+                # RFC 2782: a target is a name, and not this machine's own.
+                raise ValueError("it is no name of a host")  # noqa: TRY301 - as normal_url does
             url = normal_url(f"{service.scheme}://{each.host.rstrip('.')}:{each.port}")
         except ValueError as error:
             raise ValueError(f"DNS names the target {each.host}:{each.port}: {error}") from None
         share = max(1, round(weight * scale))
         found.setdefault(url, Peer(url, share, service.zone, tiers[each.priority]))
     return tuple(found.values())
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.rstrip(".").strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 Known = Mapping[str, tuple[Target, ...]]

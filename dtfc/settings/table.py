@@ -203,6 +203,14 @@ class Settings:
         "The lowest rate, over 30 seconds, at which a peer is worth waiting for.",
         reloadable=True,
     )
+    peer_networks: tuple[Network, ...] = several(
+        PEERS,
+        "NETWORKS",
+        values.networks,
+        "The only networks (addresses or CIDR) in which peers are connected to. Without it all but "
+        "link-local, multicast and clouds' own addresses, and loopback under another's name.",
+        reloadable=True,
+    )
     peer_secret_file: str | None = optional(
         PEERS,
         "FILE",
