@@ -1,7 +1,7 @@
 """``python -m prove``: every long proof, then a table of what was found.
 
 --only NAME,…   only these: powercut, failures, killed, load, full, rot, cluster,
-                media, slow, descriptors
+                media, slow, descriptors, bombs, fuzz, paths
 --share F       this part of each (default 1)
 --seed N        the same again
 """
@@ -15,13 +15,16 @@ import time
 from collections.abc import Callable
 
 from prove import (
+    bombs,
     cluster,
     descriptors,
     failures,
     full,
+    fuzz,
     killed,
     load,
     media,
+    paths,
     powercut,
     rot,
     slow,
@@ -40,6 +43,9 @@ PROOFS: dict[str, Callable[[int, float], list[Row]]] = {
     "media": media.prove,
     "slow": slow.prove,
     "descriptors": descriptors.prove,
+    "bombs": bombs.prove,
+    "fuzz": fuzz.prove,
+    "paths": paths.prove,
 }
 
 

@@ -24,7 +24,8 @@ INPUTS = 500_000
 #: MiB that the node's memory may grow by.
 GROWTH = 20.0
 
-_WARM = 5000
+#: Inputs before the memory is measured: what is remembered of requests has its size then.
+_WARM = 0.1
 
 _METHODS = (b"GET", b"GET", b"GET", b"HEAD", b"PUT", b"PUT", b"POST", b"DELETE", b"OPTIONS",
             b"TRACE", b"CONNECT", b"PATCH", b"get", b"G\xc3\x89T", b"")  # fmt: skip
@@ -153,7 +154,8 @@ def fire(seed: int, count: int) -> Row:
         # What many of the inputs store again, when others have deleted it.
         digest = store(house.port, "photo.jpg", b"hello").encode()
         every = inputs(chance, digest)
-        Volley(house.port).fire(shot for shot, _ in zip(every, range(_WARM), strict=False))
+        warm = max(3000, int(count * _WARM))
+        Volley(house.port).fire(shot for shot, _ in zip(every, range(warm), strict=False))
         time.sleep(1.5)
         before, open_before = resident(house.pid), descriptors(house.pid)
 

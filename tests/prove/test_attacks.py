@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from prove import descriptors, media, slow
+from prove import bombs, descriptors, fuzz, media, paths, slow
 from tests.support.programs import require_program
 
 
@@ -28,6 +28,39 @@ def test_a_slice_of_few_descriptors(seed: int) -> None:
     row = descriptors.storm(seed, 300, 2.5)
     print(row.cases)
     assert row.violations == 0, "\n".join(row.examples)
+
+
+def test_a_slice_of_bombs(seed: int) -> None:
+    for row in bombs.prove(seed, 0.05):
+        print(row.name, row.cases)
+        assert row.violations == 0, "\n".join(row.examples)
+
+
+def test_a_slice_of_inputs(seed: int) -> None:
+    (row,) = fuzz.prove(seed, 0.01)
+    print(row.cases)
+    assert row.violations == 0, "\n".join(row.examples)
+
+
+def test_a_slice_of_paths_and_planted_things(seed: int) -> None:
+    require_program("strace")
+    for row in paths.prove(seed, 0.1):
+        print(row.name, row.cases)
+        assert row.violations == 0, "\n".join(row.examples)
+
+
+def test_an_open_outside_of_the_store_is_found() -> None:
+    trace = [
+        '7 openat(5</s/store/ab>, "data", O_RDONLY|O_NOFOLLOW) = 9</s/store/ab/data>\n',
+        '7 openat(AT_FDCWD, "/proc/self/fd/3", O_RDONLY) = -1 ENOENT (No such file)\n',
+        '7 openat2(5</s/store>, "../secret", {flags=O_RDONLY}, 24) = -1 EXDEV\n',
+    ]
+    assert paths.outside(iter(trace), "/s/store") == []
+    wrong = [
+        '7 openat(5</s/store/ab>, "data", O_RDONLY) = 9</etc/passwd>\n',
+        '7 openat(5</s/store/ab>, "../../x", O_RDONLY) = 9\n',
+    ]
+    assert len(paths.outside(iter(wrong), "/s/store")) == 2
 
 
 def test_an_open_that_should_not_be_is_found() -> None:
