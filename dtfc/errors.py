@@ -176,6 +176,27 @@ class TooManySenders(DtfcError):
         self.retry_after = retry_after
 
 
+class Misdirected(DtfcError):
+    """A request for a host that this node does not answer for."""
+
+    def __init__(self) -> None:
+        super().__init__("this node does not answer under that name; the operator lists its names")
+
+
+class NotSecure(DtfcError):
+    """A request that came in clear, where that is not taken.
+
+    Args:
+        where: where it is taken.
+    """
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"this is taken over https only, at {where}; what was sent is not safe now"
+        )
+        self.where = where
+
+
 class WrongDigest(DtfcError):
     """The bytes that came do not have the digest that was promised."""
 

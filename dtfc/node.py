@@ -33,11 +33,12 @@ from dtfc.access.verbs import Verb
 from dtfc.couchdb.client import Couch
 from dtfc.couchdb.sessions import Sessions, SessionTerms
 from dtfc.disk import DiskThreads, NodeDisk
-from dtfc.errors import Draining, DtfcError
+from dtfc.errors import BadSetting, Draining, DtfcError
 from dtfc.http.heads import Limits
 from dtfc.integrity.reading import Mode
 from dtfc.integrity.scrubber import Pace
 from dtfc.integrity.upkeep import Upkeep
+from dtfc.logfile import ReopenableFile
 from dtfc.media.probe import Prober, ProbeTerms
 from dtfc.peers.body import PeerLimits
 from dtfc.peers.client import PeerHTTP, open_peer_http
@@ -69,6 +70,7 @@ from dtfc.web.callers import CallerTerms
 from dtfc.web.colleagues import Alone, Colleagues
 from dtfc.web.deletions import DeletionPages
 from dtfc.web.descriptors import Fitting, fitting
+from dtfc.web.edge import EdgeTerms
 from dtfc.web.fastlane import FastLane
 from dtfc.web.gate import Gate
 from dtfc.web.hotblobs import HotBlobs
@@ -211,6 +213,9 @@ class Node(MultiService):
         self._replays: SharedReplays | None = None
         self._couch: Couch | None = None
         self._fit: Fitting | None = None
+        # In a process of its own each; a line is written in one piece.
+        self._audit_file = ReopenableFile(settings.audit_log) if settings.audit_log else None
+        self._audit: AccessLog | None = None
         self._prober = Prober(reactor, probe_terms_of(settings), self._steady.seconds)
 
     @property
@@ -259,6 +264,7 @@ class Node(MultiService):
         if store.temp_refused:
             self._log.warn("--temp is not used: {reason}", reason=store.temp_refused)
         self._fit_descriptors(settings)
+        self._open_audit_log()
         self._share_replays(self._signer.secrets)
         self._share_sessions(settings)
         self._peers_changed(self._roster.reload())
@@ -379,6 +385,7 @@ class Node(MultiService):
         await deferLater(self._reactor, 0)
         steps: list[Callable[[], Any] | None] = [
             self._access_log.flush,
+            None if self._audit is None else self._audit.flush,
             self._stalls.stop,
             self._queued.close,
             self._expiry.stop if self._expiry.running else None,
@@ -397,6 +404,7 @@ class Node(MultiService):
             # Its threads would keep the process alive, whatever went wrong before.
             self._disk.stop,
             None if self._replays is None else self._replays.close,
+            None if self._audit_file is None else self._audit_file.close,
             None if self._store is None else self._store.close,
         ]
         for step in steps:
@@ -552,6 +560,22 @@ class Node(MultiService):
             self._couch = Couch(self._reactor, settings.couchdb, settings.couchdb_timeout)
             self._gate.sessions = Sessions(self._couch, terms, self._steady.seconds)
 
+    def _open_audit_log(self) -> None:
+        """Begin to write down what is changed and refused.
+
+        Raises:
+            BadSetting: the file cannot be opened.
+        """
+        file = self._audit_file
+        if file is None:
+            return
+        try:
+            file.open()
+        except OSError as error:
+            raise BadSetting("audit-log", f"{file.path}: {error.strerror}") from error
+        self._audit = AccessLog(file.lines, "audit", self._reactor, self._disk)
+        self.site.audit = self._audit.note
+
     def _fit_descriptors(self, settings: Settings) -> None:
         """Take no more connections than this process has open files for."""
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -577,6 +601,7 @@ class Node(MultiService):
         callers.trusted_proxies = settings.trusted_proxies
         callers.is_peer = self._gate.is_signed
         callers.set_terms(caller_terms_of(settings))
+        self.site.edge.terms = edge_terms_of(settings)
 
     def read_peers(self) -> None:
         """Read the peer list again, soon."""
@@ -593,6 +618,7 @@ class Node(MultiService):
             self.site.limits,
             lambda: self._gate.admits_all(Verb.GET),
             self._reactor,
+            self.site.edge.takes_host,
         )
 
     async def ready(self) -> None:
@@ -603,7 +629,9 @@ class Node(MultiService):
         return True
 
     def reopen_log(self) -> None:
-        """Do nothing: the log that it writes to is the process's own."""
+        """Open the audit log anew; the log is the process's own."""
+        if self._audit_file is not None and self._audit is not None:
+            self._audit_file.reopen()
 
     async def leave_ports(self) -> None:
         """Do nothing: the ports are the process's own."""
@@ -792,6 +820,16 @@ def grants_of(settings: Settings) -> Grants:
         more = {Verb.HEAD} if Verb.GET in verbs else set()
         by_role[role] = by_role.get(role, frozenset()) | verbs | more
     return Grants(by_role or USUAL.by_role, settings.couchdb_read == "document")
+
+
+def edge_terms_of(settings: Settings) -> EdgeTerms:
+    """Return under which names, over what, and for which pages this node answers."""
+    return EdgeTerms(
+        hosts=frozenset(settings.host),
+        https=settings.require_https or "",
+        origins=frozenset(settings.cors_origin),
+        trusted_proxies=settings.trusted_proxies,
+    )
 
 
 def caller_terms_of(settings: Settings) -> CallerTerms:

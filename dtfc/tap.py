@@ -20,12 +20,13 @@ from dtfc import __version__
 from dtfc.daemon.crew import Crew
 from dtfc.daemon.lifecycle import Daemon, ProcessSignals
 from dtfc.daemon.listen import Listening, check_endpoints
-from dtfc.daemon.logs import LoggedLines, ReopenableFile
+from dtfc.daemon.logs import LoggedLines
 from dtfc.daemon.notify import Notifier
 from dtfc.daemon.place import spawner
 from dtfc.daemon.privileges import choose_identity
 from dtfc.daemon.trial import see_python, try_store
 from dtfc.errors import BadSetting, BadSettings
+from dtfc.logfile import ReopenableFile
 from dtfc.peers.listing import parse_roster
 from dtfc.peers.roster import Roster
 from dtfc.peers.secretfile import URL_SECRETS, read_secrets

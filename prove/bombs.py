@@ -135,7 +135,8 @@ def throw(seed: int, share: float) -> list[Row]:
         house.again("--max-body", "1M")
         # What the node needs for its work at all is there before it is measured.
         _volley(house, ranges(digest, chance), 100, lambda _shot: None)
-        _volley(house, others(chance), _WARM, lambda _shot: None)
+        warm = max(_WARM, int(OTHERS * share))
+        _volley(house, others(chance), warm, lambda _shot: None)
         rows.append(_ranges(house, digest, chance, max(50, int(RANGES * share)), seed))
         rows.append(_others(house, chance, max(100, int(OTHERS * share)), seed))
         house.end()

@@ -25,7 +25,7 @@ INPUTS = 500_000
 GROWTH = 20.0
 
 #: Inputs before the memory is measured: what is remembered of requests has its size then.
-_WARM = 0.1
+_WARM = 0.3
 
 _METHODS = (b"GET", b"GET", b"GET", b"HEAD", b"PUT", b"PUT", b"POST", b"DELETE", b"OPTIONS",
             b"TRACE", b"CONNECT", b"PATCH", b"get", b"G\xc3\x89T", b"")  # fmt: skip

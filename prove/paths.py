@@ -49,9 +49,9 @@ _USUAL = (
 
 _WORDS = r"""
 .. . ... %2e%2e %2E. .%2e %252e%252e ..%2f ..%5c ..\ %c0%ae%c0%ae %e0%80%ae %uff0e ..; ..;/ %00
-..%00 %2f %5c %252f // ~ ~root etc passwd etc%2fpasswd proc self environ root C: CON NUL aux.txt .dtfc
-.dtfc%2fsecret data filename 404 403 tmp catalog é e%CC%81 %ff %EF%BC%8E%EF%BC%8E %E2%80%AE %0a
-%09 %20 * ? $HOME `id` |id file: -rf con. name. .hidden
+..%00 %2f %5c %252f // ~ ~root etc passwd etc%2fpasswd proc self environ root C: CON NUL aux.txt
+.dtfc .dtfc%2fsecret data filename 404 403 tmp catalog é e%CC%81 %ff %EF%BC%8E%EF%BC%8E %E2%80%AE
+%0a %09 %20 * ? $HOME `id` |id file: -rf con. name. .hidden
 """
 _PIECES = (
     *_WORDS.split(),

@@ -103,6 +103,11 @@ def client_of(caller: Caller, trusted: Sequence[Network]) -> str | None:
     return address if _parse(address) is not None else "unknown"
 
 
+def is_from(address: str, networks: Sequence[Network]) -> bool:
+    """Whether an address is in one of some networks."""
+    return _within(address, networks)
+
+
 def is_local(caller: Caller, trusted: Sequence[Network]) -> bool:
     """Whether a caller is a process on this machine.
 

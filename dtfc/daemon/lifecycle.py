@@ -22,7 +22,7 @@ from twisted.logger import Logger, globalLogPublisher
 
 from dtfc.daemon.cannot_start import CannotStart, end_with
 from dtfc.daemon.listen import Listening
-from dtfc.daemon.logs import Messages, ReopenableFile
+from dtfc.daemon.logs import Messages
 from dtfc.daemon.notify import Notifier
 from dtfc.daemon.privileges import (
     Identity,
@@ -31,6 +31,7 @@ from dtfc.daemon.privileges import (
     raise_descriptor_limit,
 )
 from dtfc.errors import BadSetting, BadSettings, DtfcError
+from dtfc.logfile import ReopenableFile
 from dtfc.settings import Loaded, Settings, changed, reloaded
 
 # A hop to a disk thread waits for the GIL, up to this long; Python's own 5 ms
@@ -176,6 +177,8 @@ class Daemon(MultiService):
         prepare_folder(settings.basedir, self._identity, "basedir")
         if settings.temp is not None:
             prepare_folder(settings.temp, self._identity, "temp")
+        if settings.audit_log not in (None, "-"):
+            prepare_file(settings.audit_log, self._identity, "audit-log")
         self._open_log()
         raise_descriptor_limit()
         MultiService.privilegedStartService(self)

@@ -25,9 +25,9 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from dtfc.daemon.control import BadMessage, Inbox, Message, pack
-from dtfc.daemon.logs import ReopenableFile
 from dtfc.daemon.tls import CurrentContext, Keys
 from dtfc.errors import Busy, DtfcError
+from dtfc.logfile import ReopenableFile
 from dtfc.settings import Settings
 from dtfc.settings.plain import from_plain as settings_from_plain
 from dtfc.web.families import Family
@@ -63,6 +63,9 @@ class Working(Protocol):
 
     def stopService(self) -> Deferred[Any]:  # noqa: N802 - Twisted's name
         """End."""
+
+    def reopen_log(self) -> None:
+        """Open anew what the node writes itself."""
 
     def reload(self, settings: Settings) -> None:
         """Put new settings in force."""
@@ -264,6 +267,8 @@ class Worker(Connection):
     def _told_reopen(self, _message: Message) -> None:
         if self.file is not None:
             self.file.reopen()
+        if self._node is not None:
+            self._node.reopen_log()
 
     def _told_ping(self, message: Message) -> None:
         self._present = (message["serving"], message["workers"])

@@ -135,6 +135,9 @@ _TABLE: Mapping[type[Exception], _Row] = {
         503, "CouchDB cannot be asked", retry_after=2, detail="this node's log says why"
     ),
     errors.Denied: _Row(403, "This is not allowed"),
+    errors.NotSecure: _Row(403, "Not over a connection in clear", {"where": "where"}),
+    # RFC 9110 section 15.5.20.
+    errors.Misdirected: _Row(421, "Misdirected request"),
     errors.Absent: _Row(
         404, "There is no such blob", {"sha512": "digest_hex", "deleted": "deleted"}
     ),

@@ -543,6 +543,31 @@ class Settings:
         "The largest document that is read to see what it refers to (413).",
         reloadable=True,
     )
+    host: tuple[str, ...] = several(
+        ACCESS,
+        "NAME",
+        values.host,
+        "Names under which this node answers, as Host has them, with or without the port; under "
+        "others it says 421. May be given several times.",
+        reloadable=True,
+    )
+    require_https: str | None = optional(
+        ACCESS,
+        "URL",
+        values.https_origin,
+        "Where this node is to be found over https. What comes in clear, from elsewhere or by the "
+        "word of a trusted proxy (X-Forwarded-Proto), is sent there (308); writes are refused.",
+        reloadable=True,
+        default_note="requests in clear are taken",
+    )
+    cors_origin: tuple[str, ...] = several(
+        ACCESS,
+        "ORIGIN",
+        values.cors_origin,
+        "Sites whose pages may read here, such as https://app.example, and write with a token; * "
+        "lets all read. May be given several times.",
+        reloadable=True,
+    )
     trusted_proxies: tuple[Network, ...] = several(
         ACCESS,
         "NETWORKS",
@@ -810,6 +835,15 @@ class Settings:
         values.one_of("combined", "json"),
         "combined",
         "Form of the access log: combined (as Apache and nginx write it) or json.",
+    )
+    audit_log: str | None = optional(
+        PROCESS,
+        "FILE",
+        values.text,
+        "File for a line of JSON on each write, deletion and refusal, opened anew as --log is; - "
+        "for standard output.",
+        path=True,
+        default_note="they are in the access log alone",
     )
     drain_notice: float = setting(
         PROCESS,

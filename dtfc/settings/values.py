@@ -252,6 +252,31 @@ def origin(given: str) -> str:
     return given.rstrip("/")
 
 
+def host(given: str) -> tuple[str]:
+    """Parse the name of a host, perhaps with a port."""
+    match = _NODE_URL.match(given)
+    if match is None or "://" in given or given.endswith("/"):
+        raise ValueError(f"{given!r} is not a name such as files.example or files.example:8080")
+    return (given.lower(),)
+
+
+def https_origin(given: str) -> str:
+    """Parse an https URL of a host alone."""
+    found = origin(given)
+    if not found.lower().startswith("https://"):
+        raise ValueError(f"{given!r} does not begin with https://")
+    return found
+
+
+def cors_origin(given: str) -> tuple[str]:
+    """Parse an origin as browsers write it, or ``*``."""
+    if given == "*":
+        return (given,)
+    if given.endswith("/"):
+        raise ValueError(f"an origin has no slash at its end: {given!r}")
+    return (origin(given).lower(),)
+
+
 def node_url(given: str) -> str:
     """Check the URL of a node: host and perhaps scheme and port, but no path."""
     match = _NODE_URL.match(given)

@@ -14,13 +14,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.web.http import datetimeToLogString
 
 from dtfc.disk import Disk, InlineDisk
+from dtfc.web.auditlog import as_line
 
 #: Seconds for which lines are gathered; what a kill -9 may cost the log.
 FLUSH = 0.1
@@ -108,7 +109,11 @@ def host_of(address: object) -> str:
     return str(getattr(address, "host", None) or "unix")
 
 
-FORMATS = {"combined": combined, "json": as_json}
+FORMATS: dict[str, Callable[[Any], str]] = {
+    "combined": combined,
+    "json": as_json,
+    "audit": as_line,
+}
 
 
 class AccessLog:
@@ -116,7 +121,7 @@ class AccessLog:
 
     Args:
         write: takes whole lines, without their line ends.
-        form: ``combined`` or ``json``.
+        form: one of :data:`FORMATS`.
         clock: tells when to write.
         disk: where ``write`` is called; None: on the loop.
     """
@@ -138,8 +143,8 @@ class AccessLog:
         self._flushing: IDelayedCall | None = None
         self._writing = False
 
-    def note(self, entry: Entry) -> None:
-        """Write an entry, soon."""
+    def note(self, entry: Any) -> None:
+        """Write an entry, of the kind that the form is for, soon."""
         self._lines.append(self._format(entry))
         if self._flushing is None:
             self._flushing = self._clock.callLater(FLUSH, self._write_soon)

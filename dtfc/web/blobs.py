@@ -39,7 +39,7 @@ from dtfc.names import check_name
 from dtfc.store.chunkmap import CHUNK, ChunkMap
 from dtfc.web.chunkmaps import map_of, send_map
 from dtfc.web.copies import Owed, is_copy
-from dtfc.web.fields import caching, content_fields, validator_fields
+from dtfc.web.fields import BY_ALL, EMBEDDING, caching, content_fields, validator_fields
 from dtfc.web.forms import boundary_of, store_files
 from dtfc.web.holding import Holding
 from dtfc.web.hotblobs import HotBlob, HotBlobs
@@ -446,6 +446,8 @@ class Blobs:
         if planned.status == 416:
             request.problem(range_not_satisfiable(length))
             return False
+        if request.for_all:
+            request.put(EMBEDDING, BY_ALL)
         fields = validator_fields(digest, stored_at, self.terms.max_age)
         if planned.status != 304:
             name = _name_of(request, stored_name)

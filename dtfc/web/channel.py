@@ -40,6 +40,7 @@ from dtfc.http.heads import BadHead, HeadReader, Limits, RequestHead
 from dtfc.http.problems import Problem, problem_for
 from dtfc.web.accesslog import host_of
 from dtfc.web.body import RequestBody
+from dtfc.web.fields import SAFE
 from dtfc.web.request import CLIENT_LEFT, SERVER, Request
 
 if TYPE_CHECKING:
@@ -547,6 +548,7 @@ def raw_answer(problem: Problem, date: bytes) -> bytes:
     fields = [
         (b"Server", SERVER),
         (b"Date", date),
+        *((name.encode("ascii"), value.encode("latin-1")) for name, value in SAFE),
         *((name.encode("ascii"), value.encode("latin-1")) for name, value in problem.fields),
         (b"Content-Length", b"%d" % len(body)),
         (b"Connection", b"close"),

@@ -97,7 +97,6 @@ async def send_map(request: Request, chunk_map: ChunkMap, terms: Terms) -> None:
     if planned.status != 304:
         request.put("Content-Type", MEDIA_TYPE)
         request.put("Content-Length", str(planned.length))
-        request.put("X-Content-Type-Options", "nosniff")
         for field, value in planned.fields:
             request.put(field, value)
     await _write(request, content, planned.parts)

@@ -12,6 +12,7 @@ from dtfc.disk import Lane
 from dtfc.errors import Corrupt
 from dtfc.http.ranges import Span
 from dtfc.web.channel import Channel, Phase
+from dtfc.web.edge import is_local_address
 from dtfc.web.fastlane import FastLane, Hit, Match
 from dtfc.web.hotblobs import SMALL, read_now
 from dtfc.web.transmit import (
@@ -52,6 +53,8 @@ class ExpressChannel(Channel):
         lane = site.fast_lane
         if lane is None or not self._direct or site.draining or not transport.idle:
             return False
+        if site.edge.terms.https and not is_local_address(self.address):
+            return False  # it is told to come back over https
         match = lane.match(data)
         if match is None:
             return False

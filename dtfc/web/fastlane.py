@@ -96,10 +96,14 @@ class Tails:
 
     Args:
         limits: of heads, as for the tree.
+        takes_host: whether the node answers under a name; asked once for each head.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(
+        self, limits: Limits, takes_host: Callable[[str], bool] = lambda _host: True
+    ) -> None:
         self._limits = limits
+        self._takes_host = takes_host
         self._known: dict[bytes, Tail | None] = {}
 
     def look_up(self, tail: bytes) -> Tail | None:
@@ -127,6 +131,8 @@ class Tails:
         # The Range that was cut out is a field, and bytes, of its own.
         room = self._limits.head_bytes - len(tail) > LONGEST_HEAD
         if head is None or reader.take_rest() or not room or not _is_plain(head):
+            return None
+        if not self._takes_host(head.host.decode("latin-1")):
             return None
         # So are a peer's signature and what it covers.
         if len(head.fields) + 3 > self._limits.fields:
@@ -175,6 +181,7 @@ class FastLane:
         limits: of heads.
         admits: whether anybody may GET at this moment.
         clock: the reactor.
+        takes_host: whether the node answers under a name, as Host has it.
 
     Attributes:
         now: when the turn of the loop began, seconds since the epoch.
@@ -187,11 +194,12 @@ class FastLane:
         limits: Limits,
         admits: Callable[[], bool],
         clock: IReactorTime,
+        takes_host: Callable[[str], bool] = lambda _host: True,
     ) -> None:
         self.blobs = blobs
         self.now = 0.0
         self.date = b""
-        self._tails = Tails(limits)
+        self._tails = Tails(limits, takes_host)
         self._admits = admits
         self._clock = clock
         self._wholes: dict[bytes, Match] = {}

@@ -17,6 +17,19 @@ if TYPE_CHECKING:
 
 Fields = list[tuple[str, str]]
 
+#: What every answer says to browsers; the page for people has a policy of its own.
+SAFE: Fields = [
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "sandbox; default-src 'none'"),
+    ("Referrer-Policy", "no-referrer"),
+]
+
+#: Whether pages of other sites may show an answer. What everybody may read they may;
+#: what somebody reads by a cookie, a token or an address must not tell them anything.
+EMBEDDING = "Cross-Origin-Resource-Policy"
+BY_ALL = "cross-origin"
+BY_ITSELF = "same-origin"
+
 
 def caching(max_age: int, request: Request | None = None) -> str:
     """Return for how long, and by whom, an answer may be kept (RFC 9111 section 5.2.2).
@@ -64,9 +77,6 @@ def content_fields(digest: Digest, planned: Plan, name: str | None, *, inline: b
         ("Content-Length", str(planned.length)),
         ("Repr-Digest", repr_digest(digest)),
         ("Digest", legacy_digest(digest)),
-        ("X-Content-Type-Options", "nosniff"),
-        ("Content-Security-Policy", "sandbox; default-src 'none'"),
-        ("Referrer-Policy", "no-referrer"),
     ]
     if name is not None:
         fields.append(("Content-Disposition", content_disposition(name, inline)))

@@ -158,6 +158,9 @@ class Gate:
         caller = replace(
             caller, link=self._is_link(request, caller, verb), token=self._token_of(request)
         )
+        if caller.foreign and caller.token is not None and self._is_listed(request):
+            # It brings a token, which no browser does by itself.
+            caller = replace(caller, foreign=False)
         if self.callers is not None and (caller.link or caller.token is not None):
             self.callers.ask_principal(request)
         # Nobody compares a form with its Content-Digest, and no peer sends one.
@@ -165,10 +168,18 @@ class Gate:
         if closed and request.method != b"POST":
             caller = replace(caller, peer=self._is_signed(request))
         request.for_all = verb in self.policy.anonymous
+        if not request.for_all:
+            # What is let in by its address must not be read by whatever page is open there.
+            request.hide_from_strangers()
         needed = check(self.policy, caller, verb, may_exist, target)
         if isinstance(needed, DocumentNeeded):  # only a user's
             raise NoCredentials(verb.name)
         return needed
+
+    @staticmethod
+    def _is_listed(request: Request) -> bool:
+        origin = request.field("origin")
+        return len(origin) == 1 and request.site.edge.lists(origin[0])
 
     async def ask_couchdb(self, request: Request, verb: Verb, target: Target | None) -> None:
         """Return if whom CouchDB knows the request's sender for may do this.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from dtfc.http.ranges import Plan
 from dtfc.store.watched import WatchedBlob
-from dtfc.web.fields import content_fields, validator_fields
+from dtfc.web.fields import BY_ALL, EMBEDDING, SAFE, content_fields, validator_fields
 from dtfc.web.request import SERVER
 from dtfc.web.source import BlobSource
 
@@ -62,7 +62,9 @@ class HotBlob:
         shared = validator_fields(info.digest, int(info.stored_at), max_age)
 
         def template(status: bytes, planned: Plan) -> bytes:
-            fields = shared + content_fields(info.digest, planned, info.name, inline=False)
+            content = content_fields(info.digest, planned, info.name, inline=False)
+            # Only what everybody may read gets here.
+            fields = [*SAFE, (EMBEDDING, BY_ALL), *shared, *content]
             lines = b"".join(
                 b"%b: %b\r\n" % (name.encode("ascii"), value.encode("latin-1"))
                 for name, value in fields

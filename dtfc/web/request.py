@@ -15,6 +15,7 @@ from dtfc import __version__
 from dtfc.access.links import without_signature
 from dtfc.errors import BadInput, ConnectionGone, DtfcError
 from dtfc.http.problems import Problem, problem_for
+from dtfc.web.fields import BY_ITSELF, EMBEDDING, SAFE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +38,11 @@ MOST_ARGUMENTS = 50
 CLIENT_LEFT = 499
 
 
+_SAFE = [
+    (name.encode("ascii"), value.encode("ascii")) for name, value in (*SAFE, (EMBEDDING, BY_ITSELF))
+]
+
+
 class Request(server.Request):
     """One request, routed when its head is in.
 
@@ -50,6 +56,7 @@ class Request(server.Request):
             None until the gate has looked.
         meter: paces its bodies; None where nobody is paced.
         over: called once, when the request is.
+        refusal: the title of the problem that it was answered with; empty for none.
     """
 
     defaultContentType = None  # noqa: N815 -- Twisted's name
@@ -65,6 +72,7 @@ class Request(server.Request):
     proven: bool | DtfcError | None = None
     meter: Meter | None = None
     over: Callable[[], None] | None = None
+    refusal = ""
 
     def take_head(self, head: RequestHead) -> None:
         """Set what Twisted's and Klein's code reads from a request."""
@@ -86,6 +94,11 @@ class Request(server.Request):
         self._set_standard_fields()
         self.prepath = []
         try:
+            elsewhere = self.site.edge.elsewhere(self)
+            if elsewhere:
+                self.put("Location", elsewhere)
+                self.answer(308)
+                return
             self.site.callers.ask(self)
         except DtfcError as error:
             self.problem(problem_for(error))
@@ -107,6 +120,10 @@ class Request(server.Request):
     def _set_standard_fields(self) -> None:
         self.setHeader(b"Server", SERVER)
         self.setHeader(b"Date", self.site.http_date())
+        for name, value in _SAFE:
+            self.setHeader(name, value)
+        for told, value_told in self.site.edge.fields(self):
+            self.put(told, value_told)
 
     def processingFailed(self, reason: Failure) -> Failure:  # noqa: N802 -- Twisted's name
         """Answer a failure that no route expected, and log it once."""
@@ -144,6 +161,11 @@ class Request(server.Request):
     def put(self, name: str, value: str) -> None:
         """Set a field of the answer; characters beyond Latin-1 become ``?``."""
         self.setHeader(name.encode("ascii"), value.encode("latin-1", "replace"))
+
+    def hide_from_strangers(self) -> None:
+        """Take back that pages of any site may read the answer, where all may what all can."""
+        if self.responseHeaders.getRawHeaders(b"Access-Control-Allow-Origin") == [b"*"]:
+            self.responseHeaders.removeHeader(b"Access-Control-Allow-Origin")
 
     def answer(self, status: int, body: bytes = b"", content_type: str = "") -> None:
         """Answer with a body that is in memory, and finish."""
@@ -184,6 +206,7 @@ class Request(server.Request):
         for name, value in problem.fields:
             self.put(name, value)
         self.setResponseCode(problem.status)
+        self.refusal = problem.title
         body = problem.body()
         self.setHeader(b"Content-Length", b"%d" % len(body))
         return body

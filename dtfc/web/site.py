@@ -21,8 +21,10 @@ from dtfc.errors import TooManyConnections
 from dtfc.http.heads import Limits
 from dtfc.http.problems import problem_for
 from dtfc.web.accesslog import Entry, host_of
+from dtfc.web.auditlog import Deed, is_deed
 from dtfc.web.callers import Callers, CallerTerms
 from dtfc.web.channel import Channel, raw_answer
+from dtfc.web.edge import Edge, EdgeTerms
 from dtfc.web.express import ExpressChannel
 from dtfc.web.fastlane import FastLane, Hit
 from dtfc.web.gate import caller_of
@@ -108,8 +110,10 @@ class Site(server.Site):
         self.draining = False
         self.disk = disk
         self.callers = Callers(CallerTerms(), self.ticks)
+        self.edge = Edge(EdgeTerms())
         self.fast_lane: FastLane | None = None
         self.trusted_proxies: tuple[Network, ...] = ()
+        self.audit: Callable[[Deed], object] | None = None
         self._access_log = access_log
         self._date = (0, b"")
         self._sweep = LoopingCall(self._check_all)
@@ -297,7 +301,10 @@ class Site(server.Site):
             tally.sent += request.sentLength
             tally.received += request.body.received
             took = self.ticks() - request.started
-            self._access_log(entry_of(request, self.clock.seconds(), took))
+            entry = entry_of(request, self.clock.seconds(), took)
+            self._access_log(entry)
+            if self.audit is not None and is_deed(request.method, request.code):
+                self.audit(deed_of(request, entry))
 
     def log_hit(
         self, channel: Channel, hit: Hit, sent: int, now: float, seconds: float = 0.0
@@ -323,6 +330,27 @@ class Site(server.Site):
                 seconds=0.0,
             )
         )
+
+
+def deed_of(request: Request, entry: Entry) -> Deed:
+    """Return what the audit log says of a request that ended."""
+    location = (request.responseHeaders.getRawHeaders(b"Location") or [b""])[0]
+    return Deed(
+        at=entry.at,
+        address=entry.address,
+        principal="peer" if request.proven is True else entry.principal,
+        method=request.method.decode("ascii"),
+        path=without_signature(request.uri.decode("latin-1")),
+        status=request.code,
+        digest=_digest_in(request.path) or _digest_in(location),
+        reason=request.refusal,
+    )
+
+
+def _digest_in(path: bytes) -> str:
+    found = path[1:129]
+    is_digest = len(found) == 128 and not found.strip(b"0123456789abcdefABCDEF")
+    return found.decode("ascii").lower() if is_digest else ""
 
 
 def entry_of(request: Request, now: float, took: float) -> Entry:

@@ -16,9 +16,9 @@ from twisted.internet.task import Clock
 
 from dtfc.daemon.cannot_start import CannotStart
 from dtfc.daemon.lifecycle import Daemon, ProcessSignals
-from dtfc.daemon.logs import ReopenableFile
 from dtfc.daemon.notify import Notifier
 from dtfc.errors import BadSetting, BrokenStore
+from dtfc.logfile import ReopenableFile
 from dtfc.settings import Settings, load
 from tests.conftest import LoggedFailures
 

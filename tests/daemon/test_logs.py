@@ -12,7 +12,8 @@ import pytest
 from twisted.logger import Logger, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 
-from dtfc.daemon.logs import LoggedLines, Messages, ReopenableFile
+from dtfc.daemon.logs import LoggedLines, Messages
+from dtfc.logfile import ReopenableFile
 from tests.conftest import LoggedFailures
 
 

@@ -80,6 +80,9 @@ class PretendNode:
         self.events.append("stopped")
         return succeed(None)
 
+    def reopen_log(self) -> None:
+        self._events.append("reopened")
+
     def reload(self, settings: Settings) -> None:
         self.settings = settings
 
