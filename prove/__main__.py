@@ -1,7 +1,8 @@
 """``python -m prove``: every long proof, then a table of what was found.
 
 --only NAME,…   only these: powercut, failures, killed, load, full, rot, cluster,
-                media, slow, descriptors, bombs, fuzz, paths
+                media, slow, descriptors, bombs, fuzz, paths,
+                smuggling
 --share F       this part of each (default 1)
 --seed N        the same again
 """
@@ -28,6 +29,7 @@ from prove import (
     powercut,
     rot,
     slow,
+    smuggling,
 )
 from prove.figures import Row, table
 
@@ -46,6 +48,7 @@ PROOFS: dict[str, Callable[[int, float], list[Row]]] = {
     "bombs": bombs.prove,
     "fuzz": fuzz.prove,
     "paths": paths.prove,
+    "smuggling": smuggling.prove,
 }
 
 

@@ -81,7 +81,7 @@ class PretendNode:
         return succeed(None)
 
     def reopen_log(self) -> None:
-        self._events.append("reopened")
+        self.events.append("reopened")
 
     def reload(self, settings: Settings) -> None:
         self.settings = settings

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from random import Random
 
-from prove import bombs, descriptors, fuzz, media, paths, slow
+import pytest
+
+from prove import bombs, descriptors, fuzz, media, paths, slow, smuggling
 from tests.support.programs import require_program
 
 
@@ -61,6 +63,21 @@ def test_an_open_outside_of_the_store_is_found() -> None:
         '7 openat(5</s/store/ab>, "../../x", O_RDONLY) = 9\n',
     ]
     assert len(paths.outside(iter(wrong), "/s/store")) == 2
+
+
+@pytest.mark.parametrize("proxy", ["nginx", "haproxy"])
+def test_a_slice_of_smuggling(seed: int, proxy: str) -> None:
+    require_program(proxy)
+    row = smuggling.through(proxy, seed, 150, 0.06)
+    print(row.cases)
+    assert row.violations == 0, "\n".join(row.examples)
+
+
+def test_a_second_answer_is_counted() -> None:
+    one = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+    assert smuggling.final_answers(b"HTTP/1.1 100 Continue\r\n\r\n" + one) == 1
+    assert smuggling.final_answers(one + one) == 2
+    assert smuggling.final_answers(one + b"HTTP/1.1 204 No Content\r\n\r\n" + one) == 3
 
 
 def test_an_open_that_should_not_be_is_found() -> None:
