@@ -41,6 +41,8 @@ class LiveNode:
         self.flags = flags
         self.prelude = ""
         """Python that runs before twistd does."""
+        self.wrapper: list[str] = []
+        """What starts the daemon's own command."""
         self.output = folder / "output.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -55,7 +57,7 @@ class LiveNode:
         command[1:3] = ["-c", f"{self.prelude}\nfrom twisted.scripts.twistd import run; run()"]
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
-                command,
+                [*self.wrapper, *command],
                 cwd=self.folder,
                 env={**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONUNBUFFERED": "1"},
                 stdout=output,

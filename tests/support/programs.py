@@ -13,7 +13,8 @@ def require_program(name: str) -> str:
 
     With ``DTFC_REQUIRE_ALL=1`` a missing program is a failure instead.
     """
-    path = shutil.which(name)
+    # Debian keeps daemons out of an ordinary user's way.
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if path is None:
         if os.environ.get("DTFC_REQUIRE_ALL") == "1":
             pytest.fail(f"{name} is not installed and DTFC_REQUIRE_ALL=1", pytrace=False)
