@@ -41,6 +41,7 @@ from dtfc.integrity.upkeep import Upkeep
 from dtfc.logfile import ReopenableFile
 from dtfc.media.probe import Prober, ProbeTerms
 from dtfc.peers.body import PeerLimits
+from dtfc.peers.certificates import PeerPolicy, read_authorities, read_own
 from dtfc.peers.client import PeerHTTP, open_peer_http
 from dtfc.peers.correspondence import Correspondence
 from dtfc.peers.deletions import Deletions, DeletionTerms
@@ -128,7 +129,7 @@ class Node(MultiService):
 
     _log = Logger()
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - the rooms, one after the other
         self,
         settings: Settings,
         reactor: Any,
@@ -156,6 +157,8 @@ class Node(MultiService):
         shared = read_secrets(settings.peer_secret_file)
         self._gate.tokens = read_tokens(settings.tokens)
         self._gate.url_secrets = read_secrets(settings.url_secret_file, URL_SECRETS)
+        self._gate.certificates = settings.peer_ca is not None
+        policy_of_peers(settings)
         self._signer = Signer(shared, sender or token_hex(8), reactor)
         self._hot = HotBlobs(settings.hot_blobs)
         self._roster = Roster(settings.peerlist, me=settings.me, melist=settings.melist)
@@ -270,7 +273,7 @@ class Node(MultiService):
         self._peers_changed(self._roster.reload())
         self._discovery.recall(read_small(store.layout.own("discovered")))
         http = self._http = open_peer_http(
-            self._reactor, peer_limits_of(settings), signer=self._signer
+            self._reactor, peer_limits_of(settings), policy_of_peers(settings), signer=self._signer
         )
         self._loader = Loader(
             store,
@@ -434,7 +437,10 @@ class Node(MultiService):
         tokens = read_tokens(settings.tokens)
         url_secrets = read_secrets(settings.url_secret_file, URL_SECRETS)
         wants = read_filter(settings.replica_filter)
+        https_policy = policy_of_peers(settings)
         self._share_replays(shared)
+        if self._http is not None and https_policy is not None:
+            self._http.set_policy(https_policy)
         self._roster.set_sources(settings.peerlist, me=settings.me, melist=settings.melist)
         self._signer.secrets = shared
         self._picker.zone = settings.zone or ""
@@ -741,6 +747,19 @@ class SharedReplays:
     def close(self) -> None:
         """Let go of the file."""
         self._memory.close()
+
+
+def policy_of_peers(settings: Settings) -> PeerPolicy | None:
+    """Return whose certificates are believed of https peers, and which are shown them.
+
+    None: the platform's, and none.
+
+    Raises:
+        BadSetting: a file cannot be used.
+    """
+    authorities = read_authorities(settings.peer_ca)
+    own = read_own(settings.peer_cert, settings.peer_key)
+    return PeerPolicy(authorities, own) if authorities or own is not None else None
 
 
 def policy_of(settings: Settings) -> Policy:

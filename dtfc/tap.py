@@ -27,6 +27,7 @@ from dtfc.daemon.privileges import choose_identity
 from dtfc.daemon.trial import see_python, try_store
 from dtfc.errors import BadSetting, BadSettings
 from dtfc.logfile import ReopenableFile
+from dtfc.peers.certificates import read_authorities, read_own
 from dtfc.peers.listing import parse_roster
 from dtfc.peers.roster import Roster
 from dtfc.peers.secretfile import URL_SECRETS, read_secrets
@@ -156,6 +157,8 @@ def _crew(settings: Settings, reactor: Any, log: ReopenableFile | None) -> Crew:
         read_secrets(fresh.peer_secret_file)
         read_secrets(fresh.url_secret_file, URL_SECRETS)
         read_tokens(fresh.tokens)
+        read_authorities(fresh.peer_ca)
+        read_own(fresh.peer_cert, fresh.peer_key)
         read_filter(fresh.replica_filter)
 
     def attempt(settings: Settings) -> None:

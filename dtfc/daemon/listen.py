@@ -196,7 +196,12 @@ class Listening(Service):
     def _open_endpoint(self, description: str) -> None:
         try:
             if description.startswith("ssl:"):
-                endpoint = TlsEndpoint(description, self._reactor, keep_keys=self._keep_keys)
+                endpoint = TlsEndpoint(
+                    description,
+                    self._reactor,
+                    keep_keys=self._keep_keys,
+                    peer_ca=self._loaded.settings.peer_ca,
+                )
                 port = endpoint.listen(self._factory)
                 self._tls[port] = endpoint
                 self._add(port, "https")
@@ -233,7 +238,7 @@ def check_endpoints(loaded: Loaded, reactor: Any, *, given_sockets: bool) -> lis
             continue
         try:
             if description.startswith("ssl:"):
-                TlsEndpoint(description, reactor)
+                TlsEndpoint(description, reactor, peer_ca=loaded.settings.peer_ca)
             else:
                 serverFromString(reactor, description)
         except Exception as error:  # noqa: BLE001 - parsers raise whatever they like

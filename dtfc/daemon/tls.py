@@ -30,6 +30,8 @@ from twisted.internet.ssl import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dtfc.peers.certificates import ask_for_certificates, read_authorities
+
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\n.+?\n-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -90,16 +92,28 @@ class TlsEndpoint:
         reactor: opens the port.
         keep_keys: whether to keep, in :attr:`keys`, what the files say, for
             another process.
+        peer_ca: file with the authorities by whose certificates peers are known;
+            None for none.
 
     Raises:
         Exception: of many kinds: whatever is wrong with the string or the files.
     """
 
-    def __init__(self, description: str, reactor: Any, *, keep_keys: bool = False) -> None:
+    def __init__(
+        self,
+        description: str,
+        reactor: Any,
+        *,
+        keep_keys: bool = False,
+        peer_ca: str | None = None,
+    ) -> None:
         self._description = description
         self._reactor = reactor
+        self._peer_ca = peer_ca
         self._parsed = _parse(description)
-        self.keys = read_keys(description) if keep_keys else None
+        authorities = read_authorities(peer_ca)
+        _ask(self._parsed.context, authorities)
+        self.keys = read_keys(description, authorities) if keep_keys else None
         self._context = CurrentContext(self._parsed.context)
 
     def listen(self, factory: IProtocolFactory) -> IListeningPort:
@@ -116,13 +130,20 @@ class TlsEndpoint:
             Exception: of many kinds; nothing has changed then.
         """
         fresh = _parse(self._description).context
-        keys = read_keys(self._description) if self.keys is not None else None
+        authorities = read_authorities(self._peer_ca)
+        _ask(fresh, authorities)
+        keys = read_keys(self._description, authorities) if self.keys is not None else None
 
         def use() -> None:
             self._context.inner = fresh
             self.keys = keys
 
         return use
+
+
+def _ask(context: IOpenSSLContextFactory, authorities: bytes) -> None:
+    if authorities:
+        ask_for_certificates(context.getContext(), authorities)
 
 
 def _parse(description: str) -> _Parsed:
@@ -147,6 +168,7 @@ class Keys:
         chain: further certificates, PEM; empty without any.
         dh_parameters: PEM; empty without any.
         method: a constant of ``OpenSSL.SSL``; empty for the usual one.
+        authorities: by whose certificates peers are known, PEM; empty without any.
     """
 
     key: str
@@ -154,6 +176,7 @@ class Keys:
     chain: str = ""
     dh_parameters: str = ""
     method: str = ""
+    authorities: str = ""
 
     def context(self) -> CertificateOptions:
         """Return the context that Twisted's own endpoint would make of the files.
@@ -166,15 +189,17 @@ class Keys:
         more: dict[str, Any] = {"method": getattr(SSL, self.method)} if self.method else {}
         if self.dh_parameters:
             more["dhParameters"] = DiffieHellmanParameters(self.dh_parameters.encode("ascii"))
-        return CertificateOptions(
+        options = CertificateOptions(
             privateKey=pair.privateKey.original,
             certificate=pair.original,
             extraCertChain=chain or None,
             **more,
         )
+        _ask(options, self.authorities.encode("ascii"))
+        return options
 
 
-def read_keys(description: str) -> Keys:
+def read_keys(description: str, authorities: bytes = b"") -> Keys:
     """Read the files that an ``ssl:`` endpoint string names.
 
     Raises:
@@ -192,6 +217,7 @@ def read_keys(description: str) -> Keys:
         chain=content(named.get("extraCertChain")),
         dh_parameters=content(named.get("dhParameters")),
         method=named.get("sslmethod", ""),
+        authorities=authorities.decode("ascii"),
     )
 
 

@@ -163,6 +163,11 @@ class PeerHTTP:
         self._asked: set[Deferred[Any]] = set()
         self._closed = False
 
+    def set_policy(self, policy: IPolicyForHTTPS) -> None:
+        """Believe and show other certificates, on connections that are made from now on."""
+        if self._connections is not None:
+            self._connections.https_policy = policy
+
     def set_limits(self, limits: PeerLimits) -> None:
         """Put other limits in force, for what is asked from now on."""
         self._limits = limits

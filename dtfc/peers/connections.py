@@ -315,7 +315,7 @@ class Connections:
         self.pool.maxPersistentPerHost = MOST_KEPT
         self.pool.cachedConnectionTimeout = IDLE_SECONDS
         self._reactor = reactor
-        self._https_policy = https_policy
+        self.https_policy = https_policy
         self._open: set[_Guard] = set()
         self._none_left: Deferred[None] | None = None
 
@@ -323,10 +323,10 @@ class Connections:
         """Where to connect for a URL."""
         endpoint = self._plain_endpoint(uri.host.decode("ascii"), uri.port)
         if uri.scheme == b"https":
-            if self._https_policy is None:
+            if self.https_policy is None:
                 # Loads the platform's certificates, so only when there is need.
-                self._https_policy = BrowserLikePolicyForHTTPS()
-            creator = self._https_policy.creatorForNetloc(uri.host, uri.port)
+                self.https_policy = BrowserLikePolicyForHTTPS()
+            creator = self.https_policy.creatorForNetloc(uri.host, uri.port)
             endpoint = wrapClientTLS(creator, endpoint)
         return _GuardedEndpoint(endpoint, self)
 

@@ -221,6 +221,32 @@ class Settings:
         reloadable=True,
         default_note="requests to peers are not signed",
     )
+    peer_ca: str | None = optional(
+        PEERS,
+        "FILE",
+        values.text,
+        "Authorities (PEM) of peers alone: whoever shows a certificate of theirs at an ssl: "
+        "endpoint is a peer, as if it had signed. Read again on SIGHUP.",
+        path=True,
+        default_note="nobody is known by a certificate",
+    )
+    peer_cert: str | None = optional(
+        PEERS,
+        "FILE",
+        values.text,
+        "The certificate (PEM) that this node shows to https peers.",
+        path=True,
+        reloadable=True,
+        default_note="it shows none",
+    )
+    peer_key: str | None = optional(
+        PEERS,
+        "FILE",
+        values.text,
+        "Its key (PEM); no file that others may read.",
+        path=True,
+        reloadable=True,
+    )
     peer_clock_skew: float = setting(
         PEERS,
         "TIME",

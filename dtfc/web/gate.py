@@ -28,6 +28,7 @@ from dtfc.access.signatures import Message, PeerTerms, Secrets, authorities_at, 
 from dtfc.access.tokens import NamesNeeded, Target, Token, Tokens
 from dtfc.access.verbs import WRITES, Verb
 from dtfc.errors import BadToken, CouchUnreached, Denied, DtfcError, NoCredentials
+from dtfc.peers.certificates import shows_certificate
 
 if TYPE_CHECKING:
     from dtfc.couchdb.sessions import Sessions
@@ -86,6 +87,7 @@ class Gate:
         tokens: those that are good for something; replaced likewise.
         sessions: asks CouchDB who somebody is; None where it is not asked.
         callers: holds each to what it may take; None where nobody is held to anything.
+        certificates: whether peers are known by certificates.
         replays: remembers what was signed: what all processes of the node
             share. None: this process does so for itself.
     """
@@ -101,6 +103,7 @@ class Gate:
         self.tokens = Tokens()
         self.url_secrets: Secrets | None = None
         self.replays: Replays | None = None
+        self.certificates = False
         self.callers: Callers | None = None
         self.sessions: Sessions | None = None
         self._now = now
@@ -291,7 +294,8 @@ class Gate:
             TooManySenders, Busy: whether it came before cannot be said now.
         """
         caller = replace(caller_of(request), peer=self._is_signed(request))
-        check_peer(self.policy, caller, signed_only=self.terms.secrets is not None)
+        known = self.terms.secrets is not None or self.certificates
+        check_peer(self.policy, caller, signed_only=known)
 
     def is_peer(self, request: Request) -> bool:
         """Whether :meth:`admit_peer` would let it pass."""
@@ -306,7 +310,8 @@ class Gate:
 
         Where there is a secret, it has signed it.
         """
-        return self.terms.secrets is None or self.is_signed(request)
+        known = self.terms.secrets is not None or self.certificates
+        return not known or self.is_signed(request)
 
     def is_signed(self, request: Request) -> bool:
         """Whether a peer signed it, and whatever else is wrong with it is for others to say."""
@@ -341,6 +346,8 @@ class Gate:
         )
 
     def _proves(self, request: Request) -> bool:
+        if self.certificates and _shows_certificate(request):
+            return True
         terms = self.terms
         if terms.secrets is None or not request.field("signature-input"):
             return False
@@ -384,6 +391,15 @@ def message_of(request: Request) -> Message:
         fields,
         head.has_body,
     )
+
+
+def _shows_certificate(request: Request) -> bool:
+    """Whether a peer's certificate stands at the other end, and nobody in between."""
+    channel = request.channel
+    if channel is None or any(map(request.field, ("x-forwarded-for", *_SIGNS_OF_A_PROXY))):
+        # A proxy shows its own certificate for whoever comes to it.
+        return False
+    return shows_certificate(channel.transport)
 
 
 def _is_plain(cookie: str) -> bool:
