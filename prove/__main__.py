@@ -2,7 +2,7 @@
 
 --only NAME,…   only these: powercut, failures, killed, load, full, rot, cluster,
                 media, slow, descriptors, bombs, fuzz, paths,
-                smuggling
+                smuggling, timing
 --share F       this part of each (default 1)
 --seed N        the same again
 """
@@ -30,6 +30,7 @@ from prove import (
     rot,
     slow,
     smuggling,
+    timing,
 )
 from prove.figures import Row, table
 
@@ -49,6 +50,7 @@ PROOFS: dict[str, Callable[[int, float], list[Row]]] = {
     "fuzz": fuzz.prove,
     "paths": paths.prove,
     "smuggling": smuggling.prove,
+    "timing": timing.prove,
 }
 
 

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 from twisted.internet import reactor as _reactor
-from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, eventAsText, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from tests.support.leaks import leaks
 
 settings.register_profile("fast", max_examples=60, deadline=None)
 settings.register_profile(
@@ -29,6 +31,8 @@ class LoggedFailures:
 
     def __call__(self, event: LogEvent) -> None:
         """Observe one log event."""
+        for leak in leaks(eventAsText(event)):
+            self.failures.append(f"the log holds a secret: {leak}")
         failure = event.get("log_failure") or event.get("failure")
         if failure is not None:
             self.failures.append(failure)

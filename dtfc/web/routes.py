@@ -13,6 +13,7 @@ from twisted.web.server import NOT_DONE_YET
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import BaseConverter
 
+from dtfc.access.links import without_signature
 from dtfc.digest import Digest
 from dtfc.errors import BadName, BrokenStore, DtfcError, GivesWay, StoreFailure
 from dtfc.http.problems import method_not_allowed, not_found, problem_for
@@ -226,12 +227,11 @@ class Routes:
         if request.finished or request._disconnected:  # noqa: SLF001 -- Twisted has no public name
             return None
         error: BaseException = failure.value or RuntimeError()
+        uri = without_signature(request.uri.decode("latin-1"))
         if isinstance(error, _FOR_THE_OPERATOR):
-            _log.error(
-                "{method} {uri}: {error}", method=request.method, uri=request.uri, error=str(error)
-            )
+            _log.error("{method} {uri}: {error}", method=request.method, uri=uri, error=str(error))
         elif not isinstance(error, DtfcError):
-            _log.failure("{method} {uri} failed", failure, method=request.method, uri=request.uri)
+            _log.failure("{method} {uri} failed", failure, method=request.method, uri=uri)
         if not request.startedWriting:
             body: bytes = request.begin_problem(problem_for(error))
             return body

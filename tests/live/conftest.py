@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.leaks import leaks
 from tests.support.live import LiveNode
 
 
@@ -29,3 +30,4 @@ def live(tmp_path: Path) -> Iterator[Callable[..., LiveNode]]:
                 node.end(signal.SIGKILL)
             logs.append(node.log())
     assert not any("Traceback" in log for log in logs), "\n".join(logs)
+    assert [leak for log in logs for leak in leaks(log)] == []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 import pytest
 
-from prove import bombs, descriptors, fuzz, media, paths, slow, smuggling
+from dtfc.errors import BadToken
+from prove import bombs, descriptors, fuzz, media, paths, slow, smuggling, timing
 from tests.support.programs import require_program
 
 
@@ -78,6 +80,25 @@ def test_a_second_answer_is_counted() -> None:
     assert smuggling.final_answers(b"HTTP/1.1 100 Continue\r\n\r\n" + one) == 1
     assert smuggling.final_answers(one + one) == 2
     assert smuggling.final_answers(one + b"HTTP/1.1 204 No Content\r\n\r\n" + one) == 3
+
+
+def test_a_slice_of_timings(seed: int) -> None:
+    for row in timing.prove(seed, 0.02):
+        print(row.name, row.cases)
+        assert row.violations == 0, "\n".join(row.examples)
+
+
+def test_a_comparison_that_stops_early_is_found(seed: int) -> None:
+    right = bytes(32)
+
+    def compare(agree: int) -> None:
+        wrong = bytes(agree % 32) + b"x" * (32 - agree % 32)
+        if all(one == other for one, other in zip(right, wrong, strict=True)):
+            return
+        raise BadToken("no")
+
+    attempts = [partial(compare, agree) for agree in timing.AGREE]
+    assert timing.compare("naive", attempts, 3000, seed).violations == 1
 
 
 def test_an_open_that_should_not_be_is_found() -> None:
