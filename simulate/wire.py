@@ -136,6 +136,11 @@ class End:
         self._end_sent = False
         self._end_seen = False
 
+    @property
+    def bytes_taken(self) -> int:
+        """Bytes that the other end has taken: what is on its way counts, as nothing is lost."""
+        return self.bytes_out
+
     def begin(self, protocol: Any) -> None:
         """Give the connection to its protocol."""
         self.protocol = protocol

@@ -153,6 +153,13 @@ def test_without_a_secret_nothing_of_it_is_on_the_disk(handed: Handed, tmp_path:
     handed.clock.advance(1)
 
 
+@pytest.fixture
+def targets_are_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let DNS name an address, which it may not: a name would be looked up for real."""
+    monkeypatch.setattr("dtfc.peers.srv._is_address", lambda _host: False)
+
+
+@pytest.mark.usefixtures("targets_are_addresses")
 def test_a_service_is_looked_up_when_the_list_says_so(handed: Handed) -> None:
     handed.list.write_text("http://127.0.0.2:1\ndns+srv://_dtfc._tcp.example\n")
     handed.reload()
@@ -164,6 +171,7 @@ def test_a_service_is_looked_up_when_the_list_says_so(handed: Handed) -> None:
     ]
 
 
+@pytest.mark.usefixtures("targets_are_addresses")
 def test_what_dns_said_outlives_the_process(handed: Handed) -> None:
     handed.list.write_text("dns+srv://_dtfc._tcp.example\n")
     handed.reload()

@@ -240,6 +240,8 @@ class Replicas:
         try:
             if not fresh:
                 work.held.update(await self.known(work.digest))
+                # Whoever waits has counted what this work knew, which was nothing yet.
+                self._quorum.tell(work.digest)
             step = await self._copying.work(work)
             if step is not None:
                 await self._ledger.enter(step)

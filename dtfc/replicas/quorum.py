@@ -20,6 +20,7 @@ class _Client:
     own: bool
     wake: Deferred[None] | None = None
     deleted: bool = False
+    told: bool = False
 
 
 class Quorum:
@@ -71,7 +72,13 @@ class Quorum:
         waiting.append(client)
         try:
             while True:
+                client.told = False
                 held = await count()
+                if client.deleted:
+                    raise Absent(digest.hex, deleted=True)
+                if client.told and held < wanted:
+                    # While it was counted; what was counted is old.
+                    continue
                 left = deadline - self._clock.seconds()
                 if held >= wanted or left <= 0:
                     return held
@@ -104,4 +111,5 @@ class Quorum:
         """Say that one more peer holds a blob, or that it was deleted here."""
         for client in list(self._clients.get(digest, ())):
             client.deleted = client.deleted or deleted
+            client.told = True
             self._woken(client)

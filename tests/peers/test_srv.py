@@ -94,6 +94,12 @@ def test_a_target_that_is_no_host() -> None:
         peers_of(PLAIN, (Target(0, 0, "a b", 1),))
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "169.254.169.254", "::1", "localhost", "LOCALHOST."])
+def test_a_target_that_is_no_name_of_another_host(host: str) -> None:
+    with pytest.raises(ValueError, match="no name of a host"):
+        peers_of(Service("_dtfc._tcp.example"), [Target(0, 1, host, 80)])
+
+
 def test_the_first_ones_of_many_are_taken() -> None:
     targets = [Target(number, 1, f"h{number}", 1) for number in range(MOST_TARGETS + 5, 0, -1)]
 
