@@ -51,7 +51,9 @@ _NET_SINCE = 4
 #: What a program and its libraries are read from.
 _LIBRARIES = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives", "/nix/store")
 
-# Calls that nothing which reads a file needs: numbers on x86-64, and elsewhere.
+# Calls that nothing which reads a file needs: numbers on x86-64, and elsewhere. Those on
+# other processes, too: in a user namespace of its own it still has our user's number,
+# and so it could end or starve this node; and nothing leaves the group that is killed.
 _X86 = {
     "socket": 41,
     "connect": 42,
@@ -62,23 +64,39 @@ _X86 = {
     "socketpair": 53,
     "fork": 57,
     "vfork": 58,
+    "kill": 62,
     "ptrace": 101,
+    "setpgid": 109,
+    "setsid": 112,
+    "rt_sigqueueinfo": 129,
+    "setpriority": 141,
+    "sched_setparam": 142,
+    "sched_setscheduler": 144,
     "pivot_root": 155,
     "chroot": 161,
     "mount": 165,
     "umount2": 166,
     "init_module": 175,
+    "tkill": 200,
+    "sched_setaffinity": 203,
+    "tgkill": 234,
     "add_key": 248,
     "request_key": 249,
     "keyctl": 250,
+    "ioprio_set": 251,
     "unshare": 272,
+    "rt_tgsigqueueinfo": 297,
     "perf_event_open": 298,
     "setns": 308,
     "process_vm_readv": 310,
     "process_vm_writev": 311,
+    "sched_setattr": 314,
     "bpf": 321,
     "userfaultfd": 323,
+    "pidfd_send_signal": 424,
     "io_uring_setup": 425,
+    "pidfd_open": 434,
+    "pidfd_getfd": 438,
 }
 _ARM = {
     "socket": 198,
@@ -89,6 +107,19 @@ _ARM = {
     "connect": 203,
     "sendto": 206,
     "ptrace": 117,
+    "ioprio_set": 30,
+    "sched_setparam": 118,
+    "sched_setscheduler": 119,
+    "sched_setaffinity": 122,
+    "kill": 129,
+    "tkill": 130,
+    "tgkill": 131,
+    "rt_sigqueueinfo": 138,
+    "setpriority": 140,
+    "setpgid": 154,
+    "setsid": 157,
+    "rt_tgsigqueueinfo": 240,
+    "sched_setattr": 274,
     "pivot_root": 41,
     "chroot": 51,
     "mount": 40,
@@ -104,8 +135,13 @@ _ARM = {
     "process_vm_writev": 271,
     "bpf": 280,
     "userfaultfd": 282,
+    "pidfd_send_signal": 424,
     "io_uring_setup": 425,
+    "pidfd_open": 434,
+    "pidfd_getfd": 438,
 }
+# Refused for other processes; its own limits a program may look at.
+_PRLIMIT = {"x86_64": 302, "aarch64": 261}
 _CALLS = {"x86_64": (0xC000003E, _X86), "aarch64": (0xC00000B7, _ARM)}
 
 # seccomp(2), and the classic BPF that it takes
@@ -181,7 +217,10 @@ def refuse_calls() -> list[str]:
     architecture, calls = known
     numbers = sorted(calls.values())
     program = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, architecture), (_RETURN, 0, 0, _KILL)]
-    program += [(_LOAD, 0, 0, 0), (_AT_LEAST, len(numbers) + 1, 0, _X32)]
+    program += [(_LOAD, 0, 0, 0), (_AT_LEAST, len(numbers) + 6, 0, _X32)]
+    # The first argument is a process; 0 means itself.
+    program += [(_EQUAL, 0, 4, _PRLIMIT[platform.machine()]), (_LOAD, 0, 0, 16)]
+    program += [(_EQUAL, 0, 1, 0), (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _REFUSE)]
     for at, number in enumerate(numbers):
         program.append((_EQUAL, len(numbers) - at, 0, number))
     program += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _REFUSE)]

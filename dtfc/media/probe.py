@@ -103,7 +103,9 @@ class Prober:
         self._taken = 0
         self._waiting: list[Deferred[None]] = []
         self._asked: dict[str, _Asked] = {}
-        self._known: OrderedDict[str, Result | NotMedia] = OrderedDict()
+        # None for what is no media file: an exception that is kept would keep, each time
+        # that it is raised, the frames of the request that it is raised in.
+        self._known: OrderedDict[str, Result | None] = OrderedDict()
         self._failed: OrderedDict[str, float] = OrderedDict()
         self._told_walls = False
         self.counts: Counter[str] = Counter()
@@ -137,10 +139,9 @@ class Prober:
             DtfcError: whatever ``on_file`` raises.
         """
         program = self.program
-        known = self._known.get(digest_hex)
-        if known is not None:
+        if digest_hex in self._known:
             self._known.move_to_end(digest_hex)
-            return _given(known)
+            return _given(self._known[digest_hex])
         if self._failed.get(digest_hex, 0.0) > self._ticks():
             raise ProbeFailed("it failed a moment ago")
         asked = self._asked.get(digest_hex)
@@ -169,9 +170,9 @@ class Prober:
             self._taken += 1
         try:
             result = await on_file(lambda fd: self._probe(program, fd))
-        except NotMedia as error:
+        except NotMedia:
             self.counts["none"] += 1
-            self._remember(digest_hex, error)
+            self._remember(digest_hex, None)
             raise
         except ProbeFailed:
             self.counts["failed"] += 1
@@ -192,8 +193,8 @@ class Prober:
         if turn in self._waiting:
             self._waiting.remove(turn)
 
-    def _remember(self, digest_hex: str, result: Result | NotMedia) -> None:
-        if not isinstance(result, NotMedia) and len(repr(result)) > LARGEST_REMEMBERED:
+    def _remember(self, digest_hex: str, result: Result | None) -> None:
+        if len(repr(result)) > LARGEST_REMEMBERED:
             return
         self._known[digest_hex] = result
         while len(self._known) > MOST_REMEMBERED:
@@ -282,7 +283,7 @@ class _Asked:
 class _Cell(ProcessProtocol):
     """One process, until it and all that it started are gone."""
 
-    transport: Any
+    transport: Any = None
 
     def __init__(self, reactor: Any, seconds: float) -> None:
         # Fired by processEnded, which comes whatever happens.
@@ -343,15 +344,25 @@ class _Cell(ProcessProtocol):
 
     def kill(self) -> None:
         """Kill it, and whatever it started."""
-        pid = getattr(self.transport, "pid", None)
-        if pid is None:
+        if self.transport is None:
             return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
-        # What it started may hold the pipes open.
+        pid = self.transport.pid
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        # What it started may hold the pipes open, also when it has ended itself.
         self.transport.loseConnection()
+
+    def connectionMade(self) -> None:  # noqa: N802 -- Twisted's name
+        """Note which group it leads."""
+        self._group = self.transport.pid
+
+    def processExited(self, reason: Failure) -> None:  # noqa: N802, ARG002 -- Twisted's names
+        """Kill what it has left behind: nothing of it outlives its answer."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._group, signal.SIGKILL)
 
     def processEnded(self, reason: Failure) -> None:  # noqa: N802 -- Twisted's name
         """Hand over what it said."""
@@ -368,7 +379,7 @@ def cell_possible() -> bool:
     return os.path.exists("/proc/self/fd/0")
 
 
-def _given(known: Result | NotMedia) -> Result:
-    if isinstance(known, NotMedia):
-        raise known
+def _given(known: Result | None) -> Result:
+    if known is None:
+        raise NotMedia
     return known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -99,9 +100,19 @@ def test_nothing_is_inherited(target: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_it_leads_a_group_of_its_own(target: Path) -> None:
-    # The fifth field of /proc/self/stat; bash's own $$ is all that can be read inside.
-    told = inside("echo $$; kill -0 -$$ && echo leads", target).stdout.splitlines()
-    assert told[1:] == ["leads"]
+    bash = require_program("bash")
+    command = [sys.executable, "-I", "-S", cell.__file__, bash, str(MEMORY), "5", "-c"]
+    with (
+        target.open("rb") as file,
+        subprocess.Popen(
+            [*command, "while :; do :; done"], stdin=file, stderr=subprocess.PIPE
+        ) as running,
+    ):
+        assert running.stderr is not None
+        running.stderr.readline()
+        group = os.getpgid(running.pid)
+        running.kill()
+    assert group == running.pid
 
 
 def test_calls_that_lead_out_are_refused(target: Path) -> None:
@@ -109,3 +120,19 @@ def test_calls_that_lead_out_are_refused(target: Path) -> None:
         pytest.skip(reason="this kernel or machine has no filter of calls here")
     unshare = require_program("unshare")
     assert inside(f"{unshare} --user true || echo refused", target).stdout == "refused\n"
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments"),
+    [
+        ("bash", "-c 'kill -0 $PPID'"),
+        ("prlimit", "--pid $PPID --nofile"),
+        ("setsid", "--wait true"),
+    ],
+)
+def test_no_other_process_can_be_reached(target: Path, program: str, arguments: str) -> None:
+    if "seccomp" not in walls(target):
+        pytest.skip(reason="this kernel or machine has no filter of calls here")
+    path = require_program(program)
+    tried = inside(f"{path} {arguments} && echo possible", target)
+    assert "possible" not in tried.stdout

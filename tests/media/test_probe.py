@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import stat
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -189,3 +191,24 @@ async def test_without_a_program(place: Place, program: str) -> None:
     with pytest.raises(NoProgram, match="--ffprobe"):
         await place.ask()
     assert place.opened == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_no_media_keeps_nothing_of_who_asked(place: Place) -> None:
+    place.program("echo '{}'; exit 1")
+    depths = []
+    for _ in range(3):
+        with pytest.raises(NotMedia) as raised:
+            await place.ask()
+        depths.append(len(list(traceback.walk_tb(raised.tb))))
+    assert depths[2] == depths[1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_it_leaves_behind_goes_with_it(place: Place) -> None:
+    # In a cell without seccomp it can have children; this one holds its pipes open.
+    started = time.monotonic()
+    place.program(f"echo '{ANSWER}'; sleep 20 & exit 0", seconds=10.0)
+    with contextlib.suppress(ProbeFailed):
+        await place.ask()
+    assert time.monotonic() - started < 8.0
