@@ -104,8 +104,10 @@ class Buckets:
     def _make_room(self, now: float) -> None:
         """Forget whose bucket is full; if nobody's is, the eighth that is nearest to it."""
         kept = {caller: full_at for caller, full_at in self._full_at.items() if full_at > now}
-        if len(kept) >= self._most:
-            for caller in heapq.nsmallest(max(1, self._most // 8), kept, key=kept.__getitem__):
+        # Always an eighth at the least: or near the limit each new one would look at all.
+        surplus = len(kept) - self._most + max(1, self._most // 8)
+        if surplus > 0:
+            for caller in heapq.nsmallest(surplus, kept, key=kept.__getitem__):
                 del kept[caller]
         self._full_at = kept
 

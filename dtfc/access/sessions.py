@@ -176,7 +176,7 @@ def _basic_name(value: str) -> str:
     except (binascii.Error, UnicodeDecodeError):
         raise BadInput("what stands behind Basic makes no sense") from None
     name, colon, _ = decoded.partition(":")
-    if not colon or not name:
+    if not colon or not 0 < len(name) <= LONGEST_NAME:
         raise BadInput("what stands behind Basic is no name and password")
     return name
 
@@ -197,7 +197,7 @@ def parse_session(body: bytes) -> User | None:
     Raises:
         ValueError: that is no such answer.
     """
-    session = json.loads(body)
+    session = _parsed(body)
     context = session.get("userCtx") if isinstance(session, dict) else None
     if not isinstance(context, dict) or "name" not in context:
         raise ValueError("it has no userCtx with a name")
@@ -212,6 +212,15 @@ def parse_session(body: bytes) -> User | None:
         raise ValueError("a role is no text")
     # Nobody has the role that stands for everybody.
     return User(name, frozenset(roles) - {ANYBODY})
+
+
+def _parsed(body: bytes) -> object:
+    """Parse JSON; what is nested beyond all measure is none."""
+    try:
+        found: object = json.loads(body)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return found
 
 
 def document_of(database: str | None, document: str | None) -> Document:
@@ -246,7 +255,7 @@ def refers(body: bytes, digest_hex: str) -> bool:
     Raises:
         ValueError: that is no document.
     """
-    document = json.loads(body)
+    document = _parsed(body)
     if not isinstance(document, dict):
         raise ValueError("it is no object")  # noqa: TRY004 -- what came is wrong, not our types
     if document.get("_deleted") is True:

@@ -34,6 +34,9 @@ MOST = 1000
 #: Longest token that is looked at, in characters.
 LONGEST = 512
 
+#: What the log calls those that bring no token.
+RESERVED = frozenset({"-", "peer", "signed-url"})
+
 #: Most prefixes of one token.
 MOST_PREFIXES = 64
 
@@ -247,6 +250,8 @@ def parse_token(name: str, sha256: str, verbs: str, conditions: Iterable[str] = 
     """
     if not _NAME.match(name):
         raise ValueError("a token's name is 1 to 64 letters, digits, '.', '_', '@' or '-'")
+    if name in RESERVED:
+        raise ValueError(f"{name!r} is what the log calls somebody else")
     if not _SHA256.match(sha256):
         raise ValueError("behind the name stands the token's SHA-256, 64 hexadecimal digits")
     told: dict[str, str] = {}

@@ -107,6 +107,10 @@ class Remembered(Generic[V]):
             return None
         return found[1]
 
+    def forget(self, key: Hashable) -> None:
+        """Remember it no longer."""
+        self._things.pop(key, None)
+
     def put(self, key: Hashable, value: V, until: float) -> None:
         """Remember something until then."""
         self._things.pop(key, None)
@@ -183,6 +187,11 @@ class Sessions:
         self._note("known" if session.user is not None else "nobody", "")
         now = self._ticks()
         if session.user is None:
+            if not paid:
+                # It was right before; from now on it is as wrong as any other.
+                self._good.forget(key)
+                for buckets, who, amount in self._owed(credential, client):
+                    buckets.spend(who, now, amount)
             self._users.put(key, session, now + min(NOBODY_SECONDS, self._terms.cache))
             return
         self._give_back(paid)
@@ -199,14 +208,8 @@ class Sessions:
         """
         if self._good.get(credential.key, now):
             return []
-        owed = [(self._clients, client, 1.0)]
-        if credential.kind == "basic":
-            owed.append((self._names, credential.name, 1.0))
-        else:
-            # They lock nobody out, and sessions expire by themselves.
-            owed = [(self._clients, client, WITHOUT_PASSWORD)]
         paid: list[tuple[Buckets, str, float]] = []
-        for buckets, who, amount in owed:
+        for buckets, who, amount in self._owed(credential, client):
             wait = buckets.take(who, now, amount)
             if wait:
                 self._give_back(paid)
@@ -214,6 +217,12 @@ class Sessions:
                 raise TooManyFailures(math.ceil(wait))
             paid.append((buckets, who, amount))
         return paid
+
+    def _owed(self, credential: Credential, client: str) -> list[tuple[Buckets, str, float]]:
+        if credential.kind == "basic":
+            return [(self._clients, client, 1.0), (self._names, credential.name, 1.0)]
+        # They lock nobody out, and sessions expire by themselves.
+        return [(self._clients, client, WITHOUT_PASSWORD)]
 
     def _give_back(self, paid: list[tuple[Buckets, str, float]]) -> None:
         for buckets, who, amount in paid:

@@ -82,7 +82,7 @@ def peers_of(service: Service, targets: Sequence[Target]) -> tuple[Peer, ...]:
     found: dict[str, Peer] = {}
     for each, weight in zip(taken, weights, strict=True):
         try:
-            if _is_address(each.host) or each.host.lower().rstrip(".") == "localhost":
+            if _is_address(each.host) or f".{each.host.lower().rstrip('.')}".endswith(".localhost"):
                 # RFC 2782: a target is a name, and not this machine's own.
                 raise ValueError("it is no name of a host")  # noqa: TRY301 - as normal_url does
             url = normal_url(f"{service.scheme}://{each.host.rstrip('.')}:{each.port}")

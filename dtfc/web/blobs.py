@@ -382,13 +382,15 @@ class Blobs:
         if request.method != b"GET" or request.head.query or self._hot.has(key):
             return
         try:
-            hot = await self._disk.run(self._open_hot, digest)
+            # Without Origin: those that have one take the tree.
+            told = [("Vary", "Origin")] if request.site.edge.terms.origins else []
+            hot = await self._disk.run(self._open_hot, digest, told)
         except DtfcError:
             return  # it has gone meanwhile
         if hot is not None:
             self._hot.keep(hot)
 
-    def _open_hot(self, digest: Digest) -> HotBlob | None:
+    def _open_hot(self, digest: Digest, told: list[tuple[str, str]]) -> HotBlob | None:
         watched = self._store.watch(digest)
         if watched is None:
             return None
@@ -398,7 +400,7 @@ class Blobs:
             watched.close()
             raise
         source = BlobSource(reading, self._upkeep.healing.heal, self._upkeep.clock)
-        return HotBlob(watched, source, self.terms.max_age, self._disk.run)
+        return HotBlob(watched, source, self.terms.max_age, self._disk.run, told=told)
 
     async def _head_of_remote(self, request: Request, digest: Digest) -> None:
         """Answer HEAD from what a peer says: nobody asked for the bytes."""

@@ -61,6 +61,9 @@ GONE_AFTER = 2
 #: Seconds for which a connection may do nothing useful while others wait for a place.
 PATIENCE = 2.0
 
+#: The same where the client has not yet taken all of its last answer.
+TAIL_PATIENCE = 15.0
+
 #: Seconds of which a hold is worth a timer.
 SHORTEST_HOLD = 0.005
 
@@ -515,11 +518,12 @@ class Channel(http.HTTPChannel):
             one does what it should.
         """
         bounds = self.site.bounds
-        if self._phase is Phase.HEAD:
+        if self._phase in (Phase.HEAD, Phase.LINGER):
             waits = now - self._since
-            return (1 if self._served else 0, -waits) if waits > PATIENCE else None
-        if self._phase is Phase.LINGER:
-            return (0, self._since - now) if now - self._since > PATIENCE else None
+            # The end of an answer may still be on its way to somebody who is slow.
+            patience = TAIL_PATIENCE if self._has_tail() else PATIENCE
+            idle = self._phase is Phase.HEAD and self._served
+            return (1 if idle else 0, -waits) if waits > patience else None
         elapsed = now - self._window_start
         if self._phase is Phase.BODY and self._reading and elapsed > PATIENCE:
             if self._window_bytes < bounds.body_rate * elapsed:
@@ -527,6 +531,11 @@ class Channel(http.HTTPChannel):
         elif self._taking is not None and self._taking.is_slow(now, bounds):
             return (3, self._taking.since - now)
         return None
+
+    def _has_tail(self) -> bool:
+        """Whether the kernel still holds some of what was answered."""
+        socket = _socket_under(self.transport)
+        return bool(getattr(socket, "bytes_out", 0) != getattr(socket, "bytes_taken", 0))
 
     def give_up_place(self) -> None:
         """Make room for somebody who waits."""

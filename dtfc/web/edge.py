@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from dtfc.access.decisions import is_from
 from dtfc.errors import Misdirected, NotSecure
+from dtfc.web.gate import caller_of
 
 if TYPE_CHECKING:
     from dtfc.access.decisions import Network
@@ -84,7 +85,7 @@ class Edge:
             Misdirected: it is for another host.
             NotSecure: it came in clear, and has sent what must not.
         """
-        if request.path in ALWAYS:
+        if request.path in ALWAYS or not request.path.startswith(b"/"):
             return ""
         if not self.takes_host(request.head.host.decode("latin-1")):
             raise Misdirected
@@ -133,9 +134,8 @@ class Edge:
 
 def _is_local(request: Request) -> bool:
     """Whether a process of this machine asks, and for itself."""
-    if any(map(request.field, ("x-forwarded-for", "x-forwarded-proto", "forwarded", "via"))):
-        return False
-    return is_local_address(getattr(request.getClientAddress(), "host", None))
+    caller = caller_of(request)
+    return not caller.forwarded and is_local_address(caller.address)
 
 
 def is_local_address(address: str | None) -> bool:

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import datetimeToString
 
+from dtfc.access.links import without_signature
 from dtfc.http.heads import BadHead, HeadReader, Limits, RequestHead
 from dtfc.peers.receivers import LARGE
 from dtfc.web.hotblobs import HotBlob, HotBlobs
@@ -139,7 +140,7 @@ class Tails:
             return None
         said = {name.lower(): value.decode("latin-1") for name, value in head.fields}
         agent = said.get(b"user-agent", "-")
-        return Tail(said.get(b"referer", "-"), agent, NODE in said)
+        return Tail(without_signature(said.get(b"referer", "-")), agent, NODE in said)
 
 
 def _is_plain(head: RequestHead) -> bool:

@@ -162,8 +162,9 @@ class Gate:
             caller, link=self._is_link(request, caller, verb), token=self._token_of(request)
         )
         if caller.foreign and caller.token is not None and self._is_listed(request):
-            # It brings a token, which no browser does by itself.
-            caller = replace(caller, foreign=False)
+            # It brings a token, which no browser does by itself: that counts, and nothing else;
+            # not that its reader happens to sit at this machine.
+            caller = replace(caller, foreign=False, rebound=True)
         if self.callers is not None and (caller.link or caller.token is not None):
             self.callers.ask_principal(request)
         # Nobody compares a form with its Content-Digest, and no peer sends one.

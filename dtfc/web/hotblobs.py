@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from dtfc.http.ranges import Plan
 from dtfc.store.watched import WatchedBlob
-from dtfc.web.fields import BY_ALL, EMBEDDING, SAFE, content_fields, validator_fields
+from dtfc.web.fields import BY_ALL, EMBEDDING, SAFE, Fields, content_fields, validator_fields
 from dtfc.web.request import SERVER
 from dtfc.web.source import BlobSource
 
@@ -25,6 +25,7 @@ class HotBlob:
         max_age: seconds for which caches may keep it.
         discard: runs what closes it, off the loop: the last close of a deleted file frees
             its space, which takes the kernel a while.
+        told: what answers say to browsers beside what all say.
     """
 
     __slots__ = (
@@ -47,6 +48,8 @@ class HotBlob:
         source: BlobSource,
         max_age: int,
         discard: Callable[[Callable[[], None]], object],
+        *,
+        told: Fields | None = None,
     ) -> None:
         self.watched = watched
         self.source = source
@@ -64,7 +67,7 @@ class HotBlob:
         def template(status: bytes, planned: Plan) -> bytes:
             content = content_fields(info.digest, planned, info.name, inline=False)
             # Only what everybody may read gets here.
-            fields = [*SAFE, (EMBEDDING, BY_ALL), *shared, *content]
+            fields = [*SAFE, (EMBEDDING, BY_ALL), *(told or []), *shared, *content]
             lines = b"".join(
                 b"%b: %b\r\n" % (name.encode("ascii"), value.encode("latin-1"))
                 for name, value in fields

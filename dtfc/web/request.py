@@ -203,6 +203,8 @@ class Request(server.Request):
         # What was set for the answer that it has become impossible to give.
         self.responseHeaders = Headers()
         self._set_standard_fields()
+        if not self.for_all:
+            self.hide_from_strangers()
         for name, value in problem.fields:
             self.put(name, value)
         self.setResponseCode(problem.status)

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from twisted.web import http, server
 from twisted.web.resource import IResource
 
+from dtfc.access.buckets import site_of
 from dtfc.access.decisions import Network, client_of
 from dtfc.access.links import without_signature
 from dtfc.disk import Disk
@@ -138,7 +139,7 @@ class Site(server.Site):
     def buildProtocol(self, addr: IAddress | None) -> Any:  # noqa: N802 -- Twisted's name
         """Make the protocol of a new connection; None closes it at once."""
         most = self.bounds.per_address
-        if most is not None and self._per_address[host_of(addr)] >= most:
+        if most is not None and self._per_address[site_of(host_of(addr))] >= most:
             return self._turn_away(most)
         channel = ExpressChannel(self.limits)
         channel.site = channel.factory = self
@@ -163,7 +164,7 @@ class Site(server.Site):
         Returns:
             Whether there is room for it now.
         """
-        self._per_address[channel.address] += 1
+        self._per_address[site_of(channel.address)] += 1
         if len(self.channels) < self.bounds.connections:
             self.channels.add(channel)
             return True
@@ -207,9 +208,10 @@ class Site(server.Site):
             self._parked.remove(channel)
         else:
             return
-        self._per_address[channel.address] -= 1
-        if not self._per_address[channel.address]:
-            del self._per_address[channel.address]
+        key = site_of(channel.address)
+        self._per_address[key] -= 1
+        if not self._per_address[key]:
+            del self._per_address[key]
         self._let_in()
         if not self.channels and self._empty is not None:
             empty, self._empty = self._empty, None
@@ -364,7 +366,7 @@ def entry_of(request: Request, now: float, took: float) -> Entry:
         status=request.code,
         sent=request.sentLength,
         seconds=took,
-        referrer=(request.field("referer") or ["-"])[-1],
+        referrer=without_signature((request.field("referer") or ["-"])[-1]),
         agent=(request.field("user-agent") or ["-"])[-1],
         principal=request.principal,
     )

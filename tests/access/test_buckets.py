@@ -87,6 +87,14 @@ def test_callers_are_bounded_and_who_is_over_its_rate_is_kept() -> None:
     assert buckets.take("greedy", 0.0) == 1.0
 
 
+def test_near_the_limit_not_each_new_one_costs_a_look_at_all() -> None:
+    buckets = Buckets(Rate(1.0, 1.0), most=64)
+    for number in range(64):
+        buckets.take(str(number), float(number % 2))
+    buckets.take("new", 1.5)
+    assert len(buckets) <= 57
+
+
 def test_who_rested_is_forgotten() -> None:
     buckets = Buckets(Rate(1.0, 1.0), most=4)
     for number in range(4):

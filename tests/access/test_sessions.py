@@ -76,6 +76,7 @@ class TestCredentials:
             (["Basic " + encoded(":no name")], []),
             (["Basic " + base64.b64encode(b"\xff:x").decode()], []),
             (["Basic"], []),
+            (["Basic " + encoded("a" * 513 + ":x")], []),
         ],
     )
     def test_what_makes_no_sense(self, authorization: list[str], cookies: list[str]) -> None:
@@ -135,6 +136,7 @@ class TestAnswers:
             session(name="ada", roles="_admin"),
             session(name="ada", roles=[["_admin"]]),
             session(name="ada", roles=["a"] * 1001),
+            b"[" * 100_000,
         ],
     )
     def test_what_is_no_answer(self, body: bytes) -> None:

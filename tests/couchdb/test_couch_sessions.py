@@ -237,6 +237,24 @@ async def test_who_was_right_before_can_be_wrong_now(asked: Asked) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_and_then_it_counts_as_any_wrong_one(asked: Asked) -> None:
+    right = password("ada", "secret-ada")
+    await asked.of(right)
+    asked.server.passwords["ada"] = "other"
+    outcomes: list[type[Exception]] = []
+    asked.now += 61
+    for _ in range(6):
+        asked.now += 11
+        try:
+            await asked.of(right)
+        except (BadSession, TooManyFailures) as error:
+            outcomes.append(type(error))
+    assert outcomes[0] is BadSession
+    assert outcomes[-1] is TooManyFailures
+    assert asked.server.failures["ada"] < 5
+
+
+@pytest_twisted.ensureDeferred
 async def test_being_right_costs_nothing(asked: Asked) -> None:
     for number in range(20):
         asked.server.cookies[f"c{number}"] = "ada"

@@ -94,7 +94,9 @@ def test_a_target_that_is_no_host() -> None:
         peers_of(PLAIN, (Target(0, 0, "a b", 1),))
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "169.254.169.254", "::1", "localhost", "LOCALHOST."])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "169.254.169.254", "::1", "localhost", "LOCALHOST.", "x.localhost"]
+)
 def test_a_target_that_is_no_name_of_another_host(host: str) -> None:
     with pytest.raises(ValueError, match="no name of a host"):
         peers_of(Service("_dtfc._tcp.example"), [Target(0, 1, host, 80)])

@@ -33,10 +33,11 @@ class Transport(StringTransport):
         self.aborted = False
         self.bytes_out = 0
         self.unsent = False
+        self.held = 0
 
     @property
     def bytes_taken(self) -> int:
-        return self.bytes_out
+        return self.bytes_out - self.held
 
     def loseWriteConnection(self) -> None:  # noqa: N802 -- Twisted's name
         self.half_closed = True

@@ -124,6 +124,9 @@ SCHEMES: list[tuple[str, list[str], int, str | None]] = [
     # A program on this machine, for itself.
     (f"GET /{NAME} HTTP/1.1", [], 200, None),
     ("PUT /u HTTP/1.1", [], 200, None),
+    (f"GET /{NAME} HTTP/1.1", ["X-Real-IP: 203.0.113.9"], 308, HERE),
+    (f"GET /{NAME} HTTP/1.1", ["X-Forwarded-Host: b"], 308, HERE),
+    ("OPTIONS * HTTP/1.1", [FAR], 204, None),
     ("GET /readyz HTTP/1.1", [FAR], 200, None),
 ]
 
@@ -285,3 +288,46 @@ async def test_which_pages_may_write(place: Place) -> None:
         place.set(origins=frozenset(origins))
         found = await deferToThread(place.ask, 1, "PUT /u HTTP/1.1", "Host: a", *fields)
         assert (origins, fields, found[0] // 100) == (origins, fields, status // 100)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_token_that_only_reads_makes_no_page_local(place: Place) -> None:
+    place.set(origins=frozenset({"https://app.example"}))
+    place.roads.gate.tokens, _ = parse_tokens(
+        f"one {hashlib.sha256(SECRET.encode()).hexdigest()} get"
+    )
+    place.roads.gate.policy = Policy(tokens=True)
+    found = await deferToThread(place.ask, 1, "PUT /u HTTP/1.1", "Host: 127.0.0.1", APP, TOKEN)
+    assert found[0] == 403
+
+
+@pytest_twisted.ensureDeferred
+async def test_nor_does_it_learn_what_is_wrong_there(place: Place) -> None:
+    place.set(origins=frozenset({"*"}))
+    place.roads.gate.policy = Policy(anonymous=frozenset())
+    for line, extra in (
+        (f"GET /{'0' * 128}/nopeerload HTTP/1.1", []),
+        (f"GET /{NAME} HTTP/1.1", ["Range: bytes=9999999-"]),
+    ):
+        fields = ["Host: 127.0.0.1", OTHER, *extra]
+        status, told, _ = await deferToThread(place.ask, 1, line, *fields)
+        assert (status in (404, 416), told.get(ALLOWED)) == (True, None)
+
+
+@ROADS
+@pytest_twisted.ensureDeferred
+async def test_both_roads_tell_caches_that_it_depends_on_the_page(place: Place, road: int) -> None:
+    place.set(origins=frozenset({"https://app.example"}))
+    await deferToThread(place.roads.warm)
+    _, told, _ = await deferToThread(place.ask, road, f"GET /{NAME} HTTP/1.1", "Host: a")
+    assert told["vary"] == "origin"
+
+
+@ROADS
+@pytest_twisted.ensureDeferred
+async def test_no_signature_of_another_page_is_in_the_log(place: Place, road: int) -> None:
+    await deferToThread(place.roads.warm)
+    referer = "Referer: http://a/x?expires=1&sig=c2VjcmV0"
+    await deferToThread(place.ask, road, f"GET /{NAME} HTTP/1.1", "Host: a", referer)
+    assert "c2VjcmV0" not in str(place.roads.log)
+    assert place.roads.log[-1].referrer.endswith("&sig=-")

@@ -569,6 +569,18 @@ class TestTooMany:
 
         assert wire.transport.aborted
 
+    def test_whose_answer_is_still_on_its_way_is_given_longer(self, new_wire: NewWire) -> None:
+        wire = new_wire(ok, connections=1)
+        wire.send(GET)
+        wire.transport.bytes_out += 1000
+        wire.transport.held = 1000
+        wire.pass_time(5)
+
+        self.second(wire)
+        assert not wire.transport.aborted
+        wire.pass_time(12)
+        assert wire.transport.aborted
+
     def test_a_moment_is_granted_to_everybody(self, new_wire: NewWire) -> None:
         wire = new_wire(ok, connections=1)
         wire.pass_time(1)
