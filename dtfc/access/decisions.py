@@ -27,9 +27,9 @@ class Caller:
         address: of the connection; None for a UNIX socket.
         forwarded: the X-Forwarded-For values, in order, if there are any.
         foreign: a browser says that a page of another site makes this request.
-        rebound: a browser makes it, under a host name that is no address: the
-            name may have been made to point here (DNS rebinding), so that it
-            comes from this machine proves nothing.
+        rebound: it is made under a host name that may have been made to point here
+            (DNS rebinding), perhaps for a page in a browser, so that it comes from
+            this machine proves nothing.
         peer: its signature says that a peer makes it.
         link: its URL is signed for what it asks.
         token: the one it brings, if it brings one that this node knows.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
@@ -48,6 +49,9 @@ LONGEST_PRINCIPAL = 128
 
 #: Methods that change nothing.
 READS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+
+#: What this machine calls itself: nobody else's DNS makes these names.
+OWN_NAMES = {socket.gethostname().lower(), socket.gethostname().lower().partition(".")[0]}
 
 #: Fields that only a proxy sets.
 _SIGNS_OF_A_PROXY = (
@@ -432,12 +436,17 @@ def caller_of(request: Request) -> Caller:
 
 
 def is_rebound(request: Request) -> bool:
-    """Whether a browser asks under a host name that could have been made to point here."""
-    if not any(map(request.field, ("origin", "sec-fetch-site", "sec-fetch-mode"))):
-        return False
+    """Whether it is asked under a host name that could have been made to point here.
+
+    Whatever asks: over http Chromium says of a GET neither Sec-Fetch-Site nor Origin
+    where the name is not this machine's own, so a page and a program look alike
+    (:mod:`prove.browser`).
+    """
     host = request.head.host.decode("ascii").lower()
     name = host[1 : host.index("]")] if host.startswith("[") else host.partition(":")[0]
-    if name == "localhost":
+    if not name or name == "localhost" or name in OWN_NAMES:
+        return False
+    if request.site.edge.terms.hosts and request.site.edge.takes_host(host):
         return False
     try:
         ipaddress.ip_address(name)

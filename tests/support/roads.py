@@ -24,7 +24,7 @@ from dtfc.store.watched import SETTLED
 from dtfc.web.accesslog import Entry
 from dtfc.web.blobs import Blobs, Terms
 from dtfc.web.fastlane import FastLane, Match
-from dtfc.web.gate import Gate
+from dtfc.web.gate import OWN_NAMES, Gate
 from dtfc.web.hotblobs import HotBlobs
 from dtfc.web.receivers import Bound
 from dtfc.web.routes import Routes
@@ -34,6 +34,9 @@ from dtfc.web.transmit import FileServer
 from tests.support.alone import upkeep_alone
 
 reactor: Any = _reactor
+
+#: The name that these tests ask under, as if it were this machine's.
+OWN_NAMES.add("a")
 
 CONTENT = random.Random(3).randbytes(200_000)
 DIGEST = Digest.of(CONTENT)

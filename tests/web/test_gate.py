@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dtfc.web.edge import EdgeTerms
 from dtfc.web.gate import caller_of, may_exist
 
 NewWire = Callable[..., Any]
@@ -56,8 +58,21 @@ def test_a_browser_under_a_name_proves_nothing(
     assert caller(new_wire, f"Origin: http://{host}", host=host).rebound is rebound
 
 
-def test_a_program_may_use_any_name(new_wire: NewWire) -> None:
-    assert not caller(new_wire, host="mirror.example").rebound
+def test_nor_does_whatever_looks_like_a_program(new_wire: NewWire) -> None:
+    """Over http Chromium sends neither Origin nor Sec-Fetch-Site with a page's GET."""
+    assert caller(new_wire, host="mirror.example").rebound
+
+
+def test_a_name_of_this_machine_is_its_own(new_wire: NewWire) -> None:
+    assert not caller(new_wire, host=f"{socket.gethostname()}:8080").rebound
+
+
+def test_so_is_one_that_the_operator_lists(new_wire: NewWire) -> None:
+    seen: list[bool] = []
+    wire = new_wire(lambda request: seen.append(caller_of(request).rebound))
+    wire.site.edge.terms = EdgeTerms(hosts=frozenset({"mirror.example"}))
+    wire.send(b"GET / HTTP/1.1\r\nHost: mirror.example:80\r\n\r\n")
+    assert seen == [False]
 
 
 class TestDenyFiles:
