@@ -2,7 +2,7 @@
 
 --only NAME,…   only these: powercut, failures, killed, load, full, rot, cluster,
                 media, slow, descriptors, bombs, fuzz, paths,
-                smuggling, timing
+                smuggling, timing, browser
 --share F       this part of each (default 1)
 --seed N        the same again
 """
@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from prove import (
     bombs,
+    browser,
     cluster,
     descriptors,
     failures,
@@ -51,6 +52,7 @@ PROOFS: dict[str, Callable[[int, float], list[Row]]] = {
     "paths": paths.prove,
     "smuggling": smuggling.prove,
     "timing": timing.prove,
+    "browser": browser.prove,
 }
 
 

@@ -66,7 +66,8 @@ class Chromium:
         rules = ",".join(f"MAP {host} 127.0.0.1" for host in hosts)
         arguments = [program, *_FLAGS, f"--user-data-dir={folder}"]
         # Whatever else a page names leads nowhere.
-        arguments += [f"--host-resolver-rules={rules},MAP * ~NOTFOUND,EXCLUDE localhost"]
+        elsewhere = "MAP * ~NOTFOUND,EXCLUDE localhost,EXCLUDE 127.0.0.1"
+        arguments += [f"--host-resolver-rules={rules},{elsewhere}"]
         ours, self._write = (_high(end) for end in os.pipe())
         self._read, theirs = (_high(end) for end in os.pipe())
         null = os.open(os.devnull, os.O_RDWR)
