@@ -138,7 +138,7 @@ class Seen:
     wrong: list[str] = field(default_factory=list)
 
 
-def is_breach(said: Said, node: int) -> bool:
+def is_breach(said: Said, node: int, scripts: frozenset[str] = frozenset()) -> bool:
     """Whether a script ran that a node's answer should not have started.
 
     What a page of another site loads as a script, under a name that makes it one,
@@ -147,18 +147,20 @@ def is_breach(said: Said, node: int) -> bool:
     Args:
         said: what it wrote.
         node: the node's port.
+        scripts: digests of blobs that were stored under the name of a script.
     """
     if not said.text.startswith(RAN):
         return False
     where = said.text.split(" ", 2)[2]
-    return f":{node}/" in where or not is_script(said.script, node)
+    return f":{node}/" in where or not is_script(said.script, node, scripts)
 
 
-def is_script(url: str, node: int) -> bool:
+def is_script(url: str, node: int, scripts: frozenset[str]) -> bool:
     """Whether a URL of the node is that of something it calls a script."""
     path = url.partition("#")[0]
     name = path.partition("?name=")[2].partition("&")[0]
-    return f":{node}/" in url and name.endswith(".js")
+    stored = not name and any(digest in path for digest in scripts)
+    return f":{node}/" in url and (stored or name.endswith(".js"))
 
 
 def _control(browser: Chromium, chosen: list[File], beacon: Sink, seen: Seen) -> int:
@@ -229,10 +231,11 @@ def open_files(  # noqa: PLR0917 -- one scene
             _embed(page, site, pages, [start + way for way in some], seen)
         browser.settle(0.5)
         page.close()
+    scripts = frozenset(digests[name] for name in digests if name.endswith((".js", ".mjs")))
     for said in set(browser.said):
         if said.text.startswith(RAN):
-            seen.scripts += not is_breach(said, house.port)
-            if is_breach(said, house.port):
+            seen.scripts += not is_breach(said, house.port, scripts)
+            if is_breach(said, house.port, scripts):
                 seen.wrong.append(f"{said.text[:200]} by {said.script[-60:]}")
     # A title or a request of a script that may run is from a file of which the console tells.
     may = {said.text.split(" ")[1] for said in browser.said if said.text.startswith(RAN)}

@@ -30,3 +30,9 @@ def test_a_script_that_ran_is_a_breach_unless_it_was_loaded_as_one(
 ) -> None:
     said = Said(f"{RAN} page.html {where}", script)
     assert browser.is_breach(said, 80) is breach
+
+
+def test_nor_is_one_that_was_stored_under_the_name_of_a_script() -> None:
+    said = Said(f"{RAN} code.js http://other:90/1.html", "http://node:80/ab")
+    assert not browser.is_breach(said, 80, frozenset({"ab"}))
+    assert browser.is_breach(said, 80, frozenset({"cd"}))
