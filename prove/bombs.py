@@ -49,7 +49,7 @@ def ranges(digest: str, chance: Random) -> Iterator[Shot]:
         fields = [f"Range: bytes={','.join(spans)}"]
         if chance.random() < 0.1:
             fields.append(fields[0])
-        head = f"GET /{digest} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        head = f"GET /{digest} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         yield Shot(f"{count} ranges", (head + "\r\n".join(fields) + "\r\n\r\n").encode())
 
 
@@ -80,10 +80,15 @@ _FITTING = {
 def others(chance: Random) -> Iterator[Shot]:
     """Yield other bombs, without end."""
     put = (
-        b"PUT /bomb HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"PUT /bomb HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n"
     )
-    get = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
-    form = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: multipart/form-data; "
+    get = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    form = (
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        b"Content-Type: multipart/form-data; "
+    )
+    end = b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
     bound = b"boundary=b\r\nContent-Length: %d\r\n\r\n"
     coded = gzip.compress(bytes(1_000_000))
 
@@ -95,28 +100,28 @@ def others(chance: Random) -> Iterator[Shot]:
         part = b"--b\r\nContent-Disposition: form-data; name=a\r\n\r\n\r\n" * many
         long_part = b"--b\r\nX: " + b"x" * grown(20_000) + b"\r\n\r\n\r\n--b--\r\n"
         return {
-            "a long URL": b"GET /" + b"a" * grown(20_000) + b" HTTP/1.1\r\nHost: a\r\n\r\n",
-            "a long query": b"GET /?" + b"a=b&" * grown(5000) + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+            "a long URL": b"GET /" + b"a" * grown(20_000) + end,
+            "a long query": b"GET /?" + b"a=b&" * grown(5000) + end,
             "many fields": get + b"A: b\r\n" * grown(500) + b"\r\n",
             "a long field": get + b"A: " + b"b" * grown(40_000) + b"\r\n\r\n",
             "a long name of a field": get + b"A" * grown(40_000) + b": b\r\n\r\n",
             "fields without an end": get + b"A: b\r\n" * grown(300),
-            "a long method": b"A" * grown(20_000) + b" / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "a long method": b"A" * grown(20_000) + b" /" + end,
             "chunks of one byte": put + b"1\r\na\r\n" * grown(5000) + b"0\r\n\r\n",
             "an extension of a chunk": put + b"1;" + b"a" * grown(20_000) + b"\r\na\r\n0\r\n\r\n",
             "extensions of many chunks": put + (b"1;" + b"a" * 1100 + b"\r\na\r\n") * many,
             "a chunk of endless size": put + b"F" * grown(17) + b"\r\n",
             "a long trailer": put + b"0\r\nA: " + b"b" * grown(20_000) + b"\r\n\r\n",
             "many trailers": put + b"0\r\n" + b"A: b\r\n" * grown(200) + b"\r\n",
-            "an announced body of 8 EiB": b"PUT /b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
-            b"Content-Length: 9223372036854775806\r\n\r\n",
-            "a coded body": b"PUT /b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+            "an announced body of 8 EiB": b"PUT /b HTTP/1.1\r\nHost: localhost\r\n"
+            b"Connection: close\r\nContent-Length: 9223372036854775806\r\n\r\n",
+            "a coded body": b"PUT /b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
             b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(coded) + coded,
             "empty lines before": b"\r\n" * grown(3000),
             "a form of endless parts": form + bound % len(part) + part,
             "a long part's header": form + bound % len(long_part) + long_part,
-            "many arguments": b"GET /files.json?" + b"a&" * 1000 + b" HTTP/1.1\r\nHost: a\r\n"
-            b"Connection: close\r\n\r\n",
+            "many arguments": b"GET /files.json?" + b"a&" * 1000
+            + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         }  # fmt: skip
 
     while True:

@@ -124,7 +124,7 @@ def storm(seed: int, clients: int, seconds: float) -> Row:
         os.kill(house.pid, signal.SIGHUP)
         time.sleep(0.5)
         before = descriptors(house.pid)
-        request = f"GET /{digest} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+        request = f"GET /{digest} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         clients_ = Storm(house.port, request, clients, chance)
         clients_.rage(seconds)
         time.sleep(CALM)

@@ -127,7 +127,7 @@ class Full:
         body = self._bodies[number]
         with socket.create_connection(("127.0.0.1", self._port), timeout=30) as connection:
             connection.sendall(
-                f"PUT /{number} HTTP/1.1\r\nHost: here\r\nContent-Length: {len(body)}\r\n"
+                f"PUT /{number} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
                 "Expect: 100-continue\r\nConnection: close\r\n\r\n".encode()
             )
             first = connection.recv(65536)

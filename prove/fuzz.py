@@ -92,7 +92,7 @@ def request(chance: Random, digest: bytes) -> bytes:
         version, colons = chance.choice(_VERSIONS), (b": ", b": ", b":", b" : ", b"")
     method = chance.choice(_METHODS) if chance.random() < 0.5 else b"GET"
     line = space.join((method, _target(chance, digest), version))
-    fields = [] if chance.random() < 0.05 else [b"Host: a"]
+    fields = [] if chance.random() < 0.05 else [b"Host: localhost"]
     body = _body(chance)
     if body and chance.random() < 0.7:
         fields.append(

@@ -87,7 +87,7 @@ def crafted(chance: Random, digest: str) -> Iterator[Shot]:
         target = path(chance, digest).encode("utf-8", "surrogateescape")
         method = chance.choice((b"GET", b"HEAD", b"PUT", b"PUT", b"DELETE", b"POST"))
         body = b"x"
-        fields = b"Host: a\r\nConnection: close\r\n"
+        fields = b"Host: localhost\r\nConnection: close\r\n"
         if method == b"POST":
             name = pieces(chance).replace('"', "").encode("utf-8", "replace")
             body = (

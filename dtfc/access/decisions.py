@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dtfc.access.sessions import USUAL, Grants, User
 from dtfc.access.tokens import NamesNeeded, Target, Token
@@ -162,6 +162,12 @@ def check(
         return UserNeeded()
     if policy.tokens:
         raise NoCredentials(verb.name)
+    if caller.rebound and is_local(replace(caller, rebound=False), policy.trusted_proxies):
+        raise Denied(
+            f"{verb.name} is allowed from this machine only under its own name, localhost or an "
+            "address: any other name may have been made to point here",
+            "the operator lists further names with --host",
+        )
     raise Denied(
         f"{verb.name} is allowed only from this machine and from peers that sign",
         f"the operator opens it with --allow-anonymous {verb.value}, or for some with --tokens",

@@ -146,3 +146,10 @@ def test_what_is_for_peers_only(caller: Caller, *, signed_only: bool, passes: bo
         assert not passes
     else:
         assert passes
+
+
+def test_who_asks_here_under_another_name_is_told_so() -> None:
+    with pytest.raises(Denied, match="--host"):
+        check(Policy(), Caller("127.0.0.1", rebound=True), Verb.PUT, lambda _path: False)
+    with pytest.raises(Denied, match="--allow-anonymous"):
+        check(Policy(), Caller("192.0.2.1", rebound=True), Verb.PUT, lambda _path: False)

@@ -43,7 +43,7 @@ def test_a_unix_socket_alone(twistd: Start, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(PATIENCE)
         client.connect(f"{tmp_path}/http.sock")
-        client.sendall(b"GET /health.html HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        client.sendall(b"GET /health.html HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert client.recv(12) == b"HTTP/1.1 200"
 
 
@@ -87,7 +87,8 @@ def slow_upload(port: int) -> socket.socket:
     """Begin a PUT of ten bytes; when this returns, the daemon waits for the body."""
     client = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
     client.sendall(
-        b"PUT /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n"
+        b"PUT /slow HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Length: 10\r\nExpect: 100-continue\r\n\r\n"
     )
     assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
     return client
@@ -131,7 +132,7 @@ def test_a_reload_takes_the_new_limit(twistd: Start, tmp_path: Path) -> None:
     daemon.wait_until_said("reloaded; changed: max-body")
     port = daemon.ports()[0]
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
-        client.sendall(b"PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n")
+        client.sendall(b"PUT /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000\r\n\r\n")
         assert client.recv(12) == b"HTTP/1.1 413"
 
 
@@ -224,7 +225,7 @@ def test_a_daemon_of_nobody_on_a_low_port(passable: Path) -> None:
         assert set(ids["Gid"]) == {nobody.pw_gid}
         assert 0 not in ids["Groups"]
         with socket.create_connection(("127.0.0.1", 81), timeout=PATIENCE) as client:
-            client.sendall(b"PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
+            client.sendall(b"PUT /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx")
             assert client.recv(12) == b"HTTP/1.1 201"
         [data] = (passable / "store").rglob("data")
         assert data.stat().st_uid == nobody.pw_uid

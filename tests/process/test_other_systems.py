@@ -44,7 +44,7 @@ def temporary(node: LiveNode) -> list[str]:
 def begin_upload(node: LiveNode) -> socket.socket:
     """Send half of a body, and wait until it is in the store's folder."""
     client = socket.create_connection(("127.0.0.1", node.port), timeout=20)
-    head = f"PUT /cut HTTP/1.1\r\nHost: x\r\nContent-Length: {len(LARGE)}\r\n\r\n"
+    head = f"PUT /cut HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(LARGE)}\r\n\r\n"
     client.sendall(head.encode() + LARGE[: 2 * MIB])
     deadline = time.monotonic() + 20
     while not temporary(node):

@@ -71,7 +71,7 @@ def test_a_killed_worker_breaks_no_other_connection(twistd: Start, clients: Exit
     assert status == 201
     digest = told.decode().split('"sha512": "')[1][:128]
     getting = clients.enter_context(connect(port))
-    getting.sendall(f"GET /{digest} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    getting.sendall(f"GET /{digest} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     head, _, begin = received(getting).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200")
     serving = holder(daemon, getting)
@@ -146,7 +146,8 @@ def test_signals_to_the_whole_group_end_it_once(twistd: Start, clients: ExitStac
 def begin_upload(client: socket.socket) -> None:
     """Begin a PUT of ten bytes; when this returns, the daemon waits for the body."""
     client.sendall(
-        b"PUT /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n"
+        b"PUT /slow HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Length: 10\r\nExpect: 100-continue\r\n\r\n"
     )
     assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
 

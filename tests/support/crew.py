@@ -77,7 +77,7 @@ def connection_to(daemon: Foreground, port: int, index: int) -> socket.socket:
 def ask(client: socket.socket, request: str, body: bytes = b"") -> tuple[int, bytes]:
     """Make a request on a connection that stays open; return status and body."""
     length = f"Content-Length: {len(body)}\r\n" if body else ""
-    client.sendall(f"{request} HTTP/1.1\r\nHost: x\r\n{length}\r\n".encode() + body)
+    client.sendall(f"{request} HTTP/1.1\r\nHost: localhost\r\n{length}\r\n".encode() + body)
     return answer(client)
 
 

@@ -207,7 +207,7 @@ class TestPeers:
         assert gate().is_peer(asking.signed("PUT", source="127.0.0.1"))
 
     def test_without_one_it_is(self, asking: Asking) -> None:
-        assert Gate(Policy()).is_peer(asking.request("PUT", source="127.0.0.1"))
+        assert Gate(Policy()).is_peer(asking.request("PUT", source="127.0.0.1", host="localhost"))
         assert not Gate(Policy()).is_peer(asking.request("PUT"))
 
     def test_the_refusal_says_what_to_do(self, asking: Asking) -> None:
