@@ -26,7 +26,7 @@ from twisted.internet.defer import Deferred
 from dtfc.access.buckets import Buckets, Rate
 from dtfc.access.sessions import Credential, Document, User, parse_session, refers
 from dtfc.couchdb.client import Answer, Couch
-from dtfc.errors import BadSession, CouchUnreached, TooManyFailures
+from dtfc.errors import BadSession, CouchUnreached, TooLarge, TooManyFailures
 
 #: Seconds over which wrong passwords are counted: as long as CouchDB does.
 WINDOW = 300.0
@@ -180,6 +180,12 @@ class Sessions:
         paid = self._pay(credential, client, now)
         try:
             session = _session_in(await self._said("/_session", credential, LARGEST_SESSION))
+        except TooLarge:
+            # Not the caller's doing, and no setting's: sessions are small.
+            self._give_back(paid)
+            reason = f"its answer to /_session has more than {LARGEST_SESSION} bytes"
+            self._note("unreached", reason)
+            raise CouchUnreached(reason) from None
         except CouchUnreached as error:
             self._give_back(paid)
             self._note("unreached", error.reason)

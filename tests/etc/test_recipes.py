@@ -213,10 +213,8 @@ def _use(folder: Path, client: Client, nodes: list[LiveNode], token: str) -> Non
         assert (status, body == photo.read_bytes()) == (200, True)
     assert client.ask(f"/{digest}", "-r", "100-109")[1] == photo.read_bytes()[100:110]
     # Each had its turn, and logs who asked: not the proxy, nor what a client says.
-    time.sleep(0.3)
     for node in nodes:
-        lines = [line for line in node.log().splitlines() if f'"GET /{digest} ' in line]
-        assert lines
+        lines = _asked(node, digest)
         assert all(f" {FAR} - - " in line for line in lines)
 
     status, _ = client.ask(f"/{digest}?a=b", scheme="http")
@@ -231,10 +229,20 @@ def _use(folder: Path, client: Client, nodes: list[LiveNode], token: str) -> Non
     assert client.ask(f"/{digest}", "-X", "DELETE", *bearer)[0] == 200
 
 
+def _asked(node: LiveNode, digest: str) -> list[str]:
+    """Return the lines of the access log, which are gathered, once there are any."""
+    deadline = time.monotonic() + 10
+    while not (lines := [s for s in node.log().splitlines() if f'"GET /{digest} ' in s]):
+        assert time.monotonic() < deadline, node.log()
+        time.sleep(0.05)
+    return lines
+
+
 NETWORK = "198.51.100"
 SERVER = """
 import socket, time
 listening = socket.create_server(("0.0.0.0", 8080), backlog=200)
+print("listening", flush=True)
 held = []
 while True:
     held.append(listening.accept())
@@ -276,9 +284,12 @@ def test_the_firewall_lets_so_many_in(two_hosts: tuple[str, str]) -> None:
     nft, ip = require_program("nft"), require_program("ip")
     server, client = two_hosts
     run(ip, "netns", "exec", server, nft, "--file", str(ETC / "nftables.conf"))
-    listening = subprocess.Popen([ip, "netns", "exec", server, sys.executable, "-c", SERVER])
+    listening = subprocess.Popen(
+        [ip, "netns", "exec", server, sys.executable, "-c", SERVER], stdout=subprocess.PIPE
+    )
     try:
-        time.sleep(0.5)
+        assert listening.stdout is not None
+        assert listening.stdout.readline() == b"listening\n"
 
         def connect(own: str, there: str) -> str:
             command = (ip, "netns", "exec", client, sys.executable, "-c", CLIENT, there, own)
@@ -289,4 +300,4 @@ def test_the_firewall_lets_so_many_in(two_hosts: tuple[str, str]) -> None:
         assert connect("10.99.0.2", "10.99.0.1") == "60 0"
     finally:
         listening.kill()
-        listening.wait()
+        listening.communicate()
