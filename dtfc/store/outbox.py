@@ -491,11 +491,7 @@ def _failing(operation: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = errno.ENOSPC if _is_full(error) else errno.EIO
+        code = errno.ENOSPC if schema.is_full(error) else errno.EIO
         raise StoreFailure(operation, OSError(code, str(error))) from error
     except OSError as error:
         raise StoreFailure(operation, error) from error
-
-
-def _is_full(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL

@@ -89,6 +89,11 @@ def is_spoiled(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _SPOILED
 
 
+def is_full(error: sqlite3.Error) -> bool:
+    """Tell whether an error means that the disk has no room."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+
+
 @contextlib.contextmanager
 def alone(folder: str) -> Iterator[None]:
     """Hold the lock under which a catalog is made or set aside."""
