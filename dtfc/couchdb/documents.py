@@ -11,16 +11,12 @@ later, an array of some clusters. It is kept as the JSON that it came as.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dtfc.digest import Digest
 from dtfc.errors import BadDigest
-
-#: Bytes of one line of a feed: CouchDB's largest document is 8 MB, and JSON may
-#: escape it (``max_document_size``, config/couchdb.rst).
-LONGEST_LINE = 64 * 1024 * 1024
 
 #: Where a feed begins.
 BEGINNING = "0"
@@ -45,7 +41,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One line of ``_changes``.
+    """One change of ``_changes``.
 
     Args:
         since: the sequence to go on from, as JSON.
@@ -63,55 +59,63 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Last:
-    """The end of a feed: it was complete, or its server is about to stop.
+class Page:
+    """An answer of ``_changes``.
 
     Args:
+        changes: in the order of the feed.
         since: the sequence to go on from, as JSON.
     """
 
+    changes: tuple[Change, ...]
     since: str
 
 
-def parse_line(line: bytes) -> Change | Last:
-    """Read one line of a feed, or one element of ``results``.
+def parse_page(body: bytes) -> Page:
+    """Read an answer of ``_changes``, whose heartbeats are empty lines before it.
 
     Raises:
-        ValueError: it is neither a change nor an end.
+        ValueError: it is none. One change that makes no sense spoils all: passed
+            over, it could take a reference along.
     """
-    return read_change(parse_json(line))
+    found = parse_json(body)
+    if not isinstance(found, dict) or not isinstance(found.get("results"), list):
+        raise ValueError("it has no results")  # noqa: TRY004 -- what came is wrong, not our types
+    if "last_seq" not in found:
+        raise ValueError("it has no last_seq")
+    return Page(tuple(map(_change, found["results"])), sequence(found["last_seq"]))
 
 
-def read_change(found: object) -> Change | Last:
-    """Read one change, parsed already.
-
-    Raises:
-        ValueError: it is neither a change nor an end.
-    """
+def _change(found: object) -> Change:
     if not isinstance(found, dict):
-        raise ValueError("it is no object")  # noqa: TRY004 -- what came is wrong, not our types
-    if "last_seq" in found:
-        return Last(sequence(found["last_seq"]))
+        raise ValueError("a change is no object")  # noqa: TRY004 -- as above
     name, changes, document = found.get("id"), found.get("changes"), found.get("doc")
     if not isinstance(name, str) or not name or "seq" not in found:
-        raise ValueError("it has no id or no seq")
+        raise ValueError("a change has no id or no seq")
     if not isinstance(changes, list):
-        raise ValueError("it has no changes")  # noqa: TRY004 -- as above
+        raise ValueError("a change has no revisions")  # noqa: TRY004 -- as above
     leaves = [
         each["rev"]
         for each in changes
         if isinstance(each, dict) and isinstance(each.get("rev"), str) and each["rev"]
     ]
     if not leaves or len(leaves) != len(changes):
-        raise ValueError("its changes have no revisions")
-    deleted = found.get("deleted") is True
+        raise ValueError("a change has no revisions")
     return Change(
         sequence(found["seq"]),
         name,
-        deleted,
+        found.get("deleted") is True,
         tuple(leaves),
         document if isinstance(document, dict) else None,
     )
+
+
+def purges(purge_seq: object) -> int:
+    """Return how often was purged, by ``purge_seq``: what follows the number is not stable."""
+    if isinstance(purge_seq, str):
+        number = purge_seq.partition("-")[0]
+        return int(number) if number.isdecimal() and len(number) < 20 else 0
+    return purge_seq if type(purge_seq) is int else 0
 
 
 def sequence(value: object) -> str:
@@ -176,46 +180,3 @@ def _reference(name: str, entry: object) -> Reference | None:
         length if type(length) is int and length >= 0 else None,
         content_type if isinstance(content_type, str) and content_type.isprintable() else "",
     )
-
-
-class Lines:
-    """Takes the lines of a continuous feed out of the blocks that it comes in.
-
-    Empty lines are heartbeats, and are passed over.
-
-    Args:
-        longest: bytes of one line.
-    """
-
-    def __init__(self, longest: int = LONGEST_LINE) -> None:
-        self._longest = longest
-        self._blocks: list[bytes] = []
-        self._length = 0
-
-    def feed(self, block: bytes) -> Iterator[bytes]:
-        """Take a block; return the lines that end in it, without their line ends.
-
-        Raises:
-            ValueError: a line is longer than it may be.
-        """
-        first, *others = block.split(b"\n")
-        self._keep(first)
-        for each in others:
-            line = b"".join(self._blocks).strip()
-            self._blocks.clear()
-            self._length = 0
-            self._keep(each)
-            if line:
-                yield line
-
-    def _keep(self, part: bytes) -> None:
-        self._length += len(part)
-        if self._length > self._longest:
-            raise ValueError(f"a line has more than {self._longest} bytes")
-        if part:
-            self._blocks.append(part)
-
-    @property
-    def rest(self) -> bytes:
-        """What came of a line that did not end."""
-        return b"".join(self._blocks).strip()

@@ -28,7 +28,7 @@ VERSION = 1
 TABLES = """
 CREATE TABLE databases (
     name TEXT PRIMARY KEY, since TEXT NOT NULL, written INTEGER NOT NULL,
-    complete INTEGER NOT NULL, purged TEXT NOT NULL, instance TEXT NOT NULL,
+    complete INTEGER NOT NULL, purged INTEGER NOT NULL, instance TEXT NOT NULL,
     scan INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE documents (
@@ -76,15 +76,17 @@ class DatabaseState:
         written: counts the times that this was written; of two checkpoints the
             one with less is the older.
         complete: whether it was read from its beginning to where it then ended.
-        purged: its ``purge_seq``, as JSON, when that reading began.
+        purged: how often was purged in it when that reading began, and
         instance: its ``instance_start_time`` then.
+        scan: which reading from the beginning this is.
     """
 
     since: str = BEGINNING
     written: int = 0
     complete: bool = False
-    purged: str = ""
+    purged: int = 0
     instance: str = ""
+    scan: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +188,7 @@ class References:
 
         self._write(work)
 
-    def begin_scan(self, database: str, purged: str, instance: str) -> None:
+    def begin_scan(self, database: str, purged: int, instance: str) -> None:
         """Read a database from its beginning: it is not complete until that is done.
 
         What its documents were known to refer to counts until then.
@@ -271,14 +273,15 @@ class References:
         """
         row = self._read(
             lambda c: c.execute(
-                "SELECT since, written, complete, purged, instance FROM databases WHERE name = ?",
+                "SELECT since, written, complete, purged, instance, scan FROM databases"
+                " WHERE name = ?",
                 (database,),
             ).fetchone()
         )
         if row is None:
             return DatabaseState()
-        since, written, complete, purged, instance = row
-        return DatabaseState(since, written, bool(complete), purged, instance)
+        since, written, complete, purged, instance, scan = row
+        return DatabaseState(since, written, bool(complete), purged, instance, scan)
 
     def databases(self) -> list[str]:
         """Return the names of all databases that something is known of.
@@ -420,7 +423,7 @@ def _failure(what: str, error: sqlite3.Error) -> StoreFailure:
 def _known(c: sqlite3.Connection, database: str) -> int:
     """Return which reading of a database this is; enter it if it is unknown."""
     c.execute(
-        "INSERT OR IGNORE INTO databases VALUES (?, ?, 0, 0, '', '', 0)", (database, BEGINNING)
+        "INSERT OR IGNORE INTO databases VALUES (?, ?, 0, 0, 0, '', 0)", (database, BEGINNING)
     )
     (scan,) = c.execute("SELECT scan FROM databases WHERE name = ?", (database,)).fetchone()
     return int(scan)

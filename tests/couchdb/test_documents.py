@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from dtfc.couchdb.documents import (
     Change,
-    Last,
-    Lines,
+    Page,
     Reference,
     as_parameter,
-    parse_line,
+    parse_page,
+    purges,
     references_of,
     sequence,
 )
@@ -31,22 +31,23 @@ JSON = st.recursive(
 )
 
 
-def line(**more: Any) -> bytes:
-    return json.dumps(
-        {"seq": "7-abc", "id": "a", "changes": [{"rev": "2-b"}, {"rev": "1-c"}], **more}
-    ).encode()
+def page(*changes: Any, **more: Any) -> bytes:
+    return json.dumps({"results": changes, "last_seq": "9-x", **more}).encode()
 
 
-def test_a_change_is_read() -> None:
-    assert parse_line(line(doc={"_id": "a"})) == Change(
-        '"7-abc"', "a", False, ("2-b", "1-c"), {"_id": "a"}
+def change(**more: Any) -> dict[str, Any]:
+    return {"seq": "7-abc", "id": "a", "changes": [{"rev": "2-b"}, {"rev": "1-c"}], **more}
+
+
+def test_changes_are_read() -> None:
+    found = parse_page(b"\n\n" + page(change(doc={"_id": "a"}), change(id="b", deleted=True)))
+    assert found == Page(
+        (
+            Change('"7-abc"', "a", False, ("2-b", "1-c"), {"_id": "a"}),
+            Change('"7-abc"', "b", True, ("2-b", "1-c"), None),
+        ),
+        '"9-x"',
     )
-
-
-def test_a_deletion_is_one() -> None:
-    found = parse_line(line(deleted=True))
-    assert isinstance(found, Change)
-    assert found.deleted
 
 
 @pytest.mark.parametrize("value", [0, 12, "12-g1AAA", [12, "g1AAA"], None])
@@ -58,30 +59,41 @@ def test_a_sequence_is_sent_back_as_it_came(value: object) -> None:
         assert as_parameter(sequence(value)) == sequence(value)
 
 
-def test_the_end_of_a_feed_is_no_change() -> None:
-    assert parse_line(b'{"last_seq":"9-x","pending":0}') == Last('"9-x"')
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
         *(b"", b"{", b"[]", b"1", b"null", b"{}", b"<html>", b"[" * 100_000),
-        *(line(id=1), line(id=""), line(changes=None), line(changes=[]), line(changes=[1])),
-        *(line(changes=[{}]), line(changes=[{"rev": 1}]), line(changes=[{"rev": "1-a"}, {}])),
+        *(b'{"results":[]}', b'{"results":1,"last_seq":1}'),
+        *map(
+            page,
+            [
+                *({}, None, 1, change(id=1), change(id=""), change(changes=None)),
+                *(change(changes=[]), change(changes=[1]), change(changes=[{}])),
+                *(change(changes=[{"rev": 1}]), change(changes=[{"rev": "1-a"}, {}])),
+            ],
+        ),
     ],
 )
-def test_what_is_no_change_is_said(wrong: bytes) -> None:
+def test_what_is_no_page_is_said(wrong: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
-        parse_line(wrong)
+        parse_page(wrong)
 
 
 @given(JSON)
-def test_no_json_does_more_than_that(value: Any) -> None:
+def test_no_change_does_more_than_that(value: Any) -> None:
     try:
-        found = parse_line(json.dumps(value).encode())
+        found = parse_page(page(value))
     except ValueError:
         return
-    assert isinstance(found, Change | Last)
+    assert len(found.changes) == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "times"),
+    [(0, 0), (7, 7), ("12-g1AAAAB", 12), ("0", 0), (None, 0), ("x", 0), (True, 0), ("9" * 99, 0)],
+)
+def test_purges_are_counted(told: object, times: int) -> None:
+    assert purges(told) == times
 
 
 def test_references_are_read() -> None:
@@ -123,29 +135,3 @@ def test_no_document_is_an_error(document: dict[str, Any]) -> None:
 def test_nor_is_anything_in_place_of_the_map(value: Any) -> None:
     found, _ = references_of({"dtfc": value})
     assert found == ()
-
-
-FEED = b'{"a":1}\n\n\n{"b":2}\r\n  \n{"c":3}\n{"half"'
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 7, len(FEED)])
-def test_lines_are_the_same_however_they_come(size: int) -> None:
-    lines = Lines()
-    found = [each for at in range(0, len(FEED), size) for each in lines.feed(FEED[at : at + size])]
-    assert found == [b'{"a":1}', b'{"b":2}', b'{"c":3}']
-    assert lines.rest == b'{"half"'
-
-
-def test_heartbeats_alone_take_no_memory() -> None:
-    lines = Lines(longest=10)
-    assert [each for _ in range(100) for each in lines.feed(b"\n")] == []
-    assert lines.rest == b""
-
-
-@pytest.mark.parametrize("size", [1, 11])
-def test_an_endless_line_is_not_kept(size: int) -> None:
-    lines = Lines(longest=10)
-    for _ in range(10 // size):
-        assert list(lines.feed(b"x" * size)) == []
-    with pytest.raises(ValueError, match="more than 10 bytes"):
-        list(lines.feed(b"x" * size))

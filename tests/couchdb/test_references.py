@@ -92,8 +92,8 @@ def test_one_of_a_losing_revision_keeps_it(references: References) -> None:
 def test_what_a_scan_did_not_see_is_gone(references: References, clock: Ticking) -> None:
     references.apply("photos", [state("a", DIGESTS[0]), state("b", DIGESTS[1])], "5")
     references.finish_scan("photos")
-    references.begin_scan("photos", "3", "0")
-    assert references.state("photos") == DatabaseState("0", 0, False, "3", "0")
+    references.begin_scan("photos", 3, "0")
+    assert references.state("photos") == DatabaseState("0", 0, False, 3, "0", 1)
     # It counts until the scan is over.
     assert references.referenced(DIGESTS[1])
     references.apply("photos", [state("a", DIGESTS[0])], "9")
@@ -196,7 +196,7 @@ class Told(RuleBasedStateMachine):
     @rule(database=databases, kept=st.sets(st.sampled_from("abc")))
     def scan(self, database: str, kept: set[str]) -> None:
         before = self._all()
-        self.references.begin_scan(database, "", "")
+        self.references.begin_scan(database, 0, "")
         seen = [
             state(name, *sorted(self.model[database, name]))
             for name in sorted(kept)
