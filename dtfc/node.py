@@ -28,6 +28,8 @@ from twisted.web.resource import Resource
 from dtfc.access.signatures import Secrets
 from dtfc.access.verbs import Verb
 from dtfc.couchdb.client import Couch
+from dtfc.couchdb.following import Following, read_user
+from dtfc.couchdb.references import References
 from dtfc.couchdb.sessions import Sessions
 from dtfc.disk import DiskThreads, NodeDisk
 from dtfc.errors import BadSetting, Draining, DtfcError
@@ -74,6 +76,7 @@ from dtfc.terms import (
 from dtfc.web.accesslog import AccessLog
 from dtfc.web.blobs import Blobs
 from dtfc.web.colleagues import Alone, Colleagues
+from dtfc.web.couchpages import CouchPages
 from dtfc.web.deletions import DeletionPages
 from dtfc.web.descriptors import Fitting, fitting
 from dtfc.web.fastlane import FastLane
@@ -219,6 +222,7 @@ class Node(MultiService):
         self._metrics: Metrics | None = None
         self._replays: SharedReplays | None = None
         self._couch: Couch | None = None
+        self._following: Following | None = None
         self._fit: Fitting | None = None
         # In a process of its own each; a line is written in one piece.
         self._audit_file = ReopenableFile(settings.audit_log) if settings.audit_log else None
@@ -358,13 +362,12 @@ class Node(MultiService):
         )
         pages = DeletionPages(self._deletions, self._gate)
         media = MediaPages(self._prober, self._blobs, store, self._disk, self._upkeep, self._load)
-        self.site.resource = Routes(self._blobs, status, pages, media).resource()
+        couch = self._open_following(settings, store)
+        self.site.resource = Routes(self._blobs, status, pages, media, couch).resource()
         # From here on nothing can fail: the threads would keep the process alive.
         self._disk.start()
         self._watch.startService()
         self._discovery.startService()
-        if self._chores:
-            self._expiry.start(EXPIRY_PERIOD)
         if self._owns_process:
             keep_collections_short()
             # Here and not before: a daemon is another process by now.
@@ -374,11 +377,19 @@ class Node(MultiService):
         if replicas is not None:
             replicas.start(chores=self._chores)
         self._deletions.start(chores=self._chores)
-        if store.needs_reindex and self._chores:
+        if self._chores:
+            self._start_chores(store)
+        MultiService.startService(self)
+
+    def _start_chores(self, store: Store) -> None:
+        """Begin what only one of a node's processes does."""
+        self._expiry.start(EXPIRY_PERIOD)
+        if self._following is not None:
+            self._following.start()
+        if store.needs_reindex:
             self._log.info("the catalog is made anew from the tree")
             reindexing = self._disk.run(store.reindex, lambda: self._stopping)
             reindexing.addCallbacks(self._reindexed, self._reindex_failed)
-        MultiService.startService(self)
 
     def stopService(self) -> Deferred[Any]:  # noqa: N802 -- Twisted's name
         """Cut what is left, keep what was loaded of partials, close the store."""
@@ -403,6 +414,7 @@ class Node(MultiService):
             None if self._deletions is None else self._deletions.stop,
             None if self._loader is None else self._loader.stop,
             None if self._writer is None else self._writer.stop,
+            None if self._following is None else self._following.stop,
             None if self._couch is None else self._couch.close,
             self._prober.stop,
             None if self._wakeups is None else self._wakeups.close,
@@ -569,6 +581,31 @@ class Node(MultiService):
         if settings.couchdb is not None:
             self._couch = Couch(self._reactor, settings.couchdb, settings.couchdb_timeout)
             self._gate.sessions = Sessions(self._couch, terms, self._steady.seconds)
+
+    def _open_following(self, settings: Settings, store: Store) -> CouchPages | None:
+        """Make what follows CouchDB's databases, if any is to be followed.
+
+        Raises:
+            BadSetting: the node's own user cannot be read.
+            BrokenStore, StoreFailure: the file of references cannot be used.
+        """
+        if settings.couchdb is None or not settings.couchdb_db:
+            return None
+        credential = read_user(settings.couchdb_user_file)
+        self._following = following = Following(
+            Couch(self._reactor, settings.couchdb, settings.couchdb_timeout),
+            credential,
+            settings.couchdb_db,
+            References(store.layout.own("references.sqlite"), self._reactor.seconds),
+            self._disk,
+            node_id=store.node_id,
+            reactor=self._reactor,
+            ticks=self._ticks,
+            chance=self._random,
+        )
+        if self._metrics is not None:
+            self._metrics.followed = following.here
+        return CouchPages(following, self._gate, store.holds)
 
     def _open_audit_log(self) -> None:
         """Begin to write down what is changed and refused.

@@ -69,6 +69,7 @@ NOTHING_GIVEN = {
     "peer-cert": None,
     "peer-key": None,
     "couchdb": None,
+    "couchdb-user-file": None,
     "couchdb-read": None,
     "couchdb-cache": None,
     "couchdb-timeout": None,

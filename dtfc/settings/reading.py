@@ -194,6 +194,10 @@ def _contradictions(settings: Settings, given: Mapping[str, Given]) -> Iterator[
             where.where,
             f"write-quorum ({settings.write_quorum}) is more than replicas ({settings.replicas})",
         )
+    if settings.couchdb_db and settings.couchdb is None:
+        yield BadSetting(
+            given["couchdb-db"].where, "couchdb-db names a database, and couchdb no server"
+        )
     if settings.max_request_line > settings.max_head:
         where = given.get("max-request-line") or given["max-head"]
         yield BadSetting(

@@ -519,6 +519,22 @@ class Settings:
         reloadable=True,
         default_note="no CouchDB is asked",
     )
+    couchdb_db: tuple[str, ...] = several(
+        ACCESS,
+        "DATABASE",
+        values.database,
+        "A database of --couchdb to follow: which blobs its documents refer to. May be given "
+        "several times.",
+    )
+    couchdb_user_file: str | None = optional(
+        ACCESS,
+        "FILE",
+        values.text,
+        "The node's own user of CouchDB, who may read the databases that it follows: one line, "
+        "name:password, in no file that others may read.",
+        path=True,
+        default_note="the databases are read as anybody",
+    )
     couchdb_grant: tuple[Grant, ...] = several(
         ACCESS,
         "ROLE=VERBS",

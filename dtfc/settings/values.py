@@ -50,6 +50,7 @@ _ENDPOINT = re.compile(r"[a-z][a-z0-9]*:.+\Z")
 _NODE_URL = re.compile(
     r"(?:https?://)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?/?\Z", re.IGNORECASE
 )
+_DATABASE = re.compile(r"[a-z][a-z0-9_$()+/-]{0,237}\Z")
 _ZONE = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _PORTS = range(65536)
 
@@ -250,6 +251,16 @@ def origin(given: str) -> str:
     if match is None or "://" not in given or (match[1] and int(match[1]) not in _PORTS):
         raise ValueError(f"{given!r} is not a URL such as http://127.0.0.1:5984")
     return given.rstrip("/")
+
+
+def database(given: str) -> tuple[str]:
+    """Parse the name of a database of CouchDB's (api/database/common.rst)."""
+    if not _DATABASE.match(given):
+        raise ValueError(
+            f"{given!r} is no database's name: a lower-case letter, then lower-case letters, "
+            "digits and _$()+-/"
+        )
+    return (given,)
 
 
 def host(given: str) -> tuple[str]:

@@ -19,6 +19,7 @@ from dtfc import __version__
 from dtfc.web.families import REQUESTS, STALL_MAX, Family, Labels, Rule
 
 if TYPE_CHECKING:
+    from dtfc.couchdb.follower import FollowerStatus
     from dtfc.integrity.upkeep import Upkeep
     from dtfc.peers.deletions import Deletions
     from dtfc.peers.picker import PeerStatus
@@ -66,6 +67,7 @@ class Metrics:
 
     Attributes:
         replicas: copies to other nodes; None if nothing is copied.
+        followed: how the databases are that this process follows.
         asked_couchdb: how often CouchDB was asked, by what came of it; None if it never is.
     """
 
@@ -88,6 +90,7 @@ class Metrics:
         self._upkeep = upkeep
         self._peers = peers
         self.replicas: Replicas | None = None
+        self.followed: Callable[[], Sequence[FollowerStatus]] = tuple
         self.asked_couchdb: Callable[[], Mapping[str, int] | None] = lambda: None
         self._deletions = deletions
         self._receivers = receivers
@@ -288,6 +291,41 @@ class Metrics:
                 "sum",
                 {(("result", result),): count for result, count in asked.items()},
             )
+        followed = self.followed()
+        if not followed:
+            return
+        for name, text in (
+            ("changes", "Changes read of a followed database."),
+            ("documents", "Documents read of a followed database."),
+            ("senseless", "Entries of documents that say no digest."),
+            ("scans", "Times that a followed database was begun to be read from its beginning."),
+            ("failures", "Times that a followed database could not be read on."),
+        ):
+            yield Family(
+                f"dtfc_couchdb_follower_{name}",
+                text,
+                "counter",
+                "sum",
+                {(("database", each.database),): each.counts.get(name, 0) for each in followed},
+            )
+        yield Family(
+            "dtfc_couchdb_follower_complete",
+            "Whether a followed database was read from beginning to end.",
+            "gauge",
+            "sum",
+            {(("database", each.database),): float(each.complete) for each in followed},
+        )
+        yield Family(
+            "dtfc_couchdb_follower_silence_seconds",
+            "Seconds since a followed database was heard last.",
+            "gauge",
+            "sum",
+            {
+                (("database", each.database),): each.heard
+                for each in followed
+                if each.heard is not None
+            },
+        )
 
     def _of_loads(self) -> Iterator[Family]:
         loads = self._loads

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from dtfc.web.blobs import Blobs
+    from dtfc.web.couchpages import CouchPages
     from dtfc.web.deletions import DeletionPages
     from dtfc.web.mediapages import MediaPages
     from dtfc.web.request import Request
@@ -71,6 +72,7 @@ class Routes:
         status: what the node says of itself.
         deletions: deletion everywhere; None where there is none.
         media: what ffprobe says of blobs; None where it is not asked.
+        couch: what is known of CouchDB's databases; None where none is followed.
     """
 
     app = Klein()
@@ -83,11 +85,13 @@ class Routes:
         status: Status,
         deletions: DeletionPages | None = None,
         media: MediaPages | None = None,
+        couch: CouchPages | None = None,
     ) -> None:
         self._blobs = blobs
         self._status = status
         self._deletions = deletions
         self._media = media
+        self._couch = couch
 
     @property
     def _pages(self) -> DeletionPages:
@@ -169,6 +173,20 @@ class Routes:
     @app.route("/deletions/<name>", methods=["GET"])
     async def receipt(self, request: Request, name: str) -> None:
         await self._pages.receipt(request, name)
+
+    # What CouchDB refers to.
+
+    @app.route("/couchdb/databases", methods=["GET"])
+    async def databases(self, request: Request) -> None:
+        if self._couch is None:
+            raise NotFound
+        await self._couch.databases(request)
+
+    @app.route("/couchdb/<name>/missing", methods=["GET"])
+    async def missing(self, request: Request, name: str) -> None:
+        if self._couch is None:
+            raise NotFound
+        await self._couch.missing(request, name)
 
     # Among nodes.
 

@@ -1,0 +1,170 @@
+"""All databases that a node follows."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from twisted.logger import Logger
+
+from dtfc.access.sessions import Credential
+from dtfc.couchdb.client import Couch
+from dtfc.couchdb.feed import Database
+from dtfc.couchdb.follower import Follower, FollowerStatus
+from dtfc.couchdb.references import References, Wanted
+from dtfc.digest import Digest
+from dtfc.disk import Disk
+from dtfc.errors import BadSetting
+from dtfc.guarded import read_guarded
+
+#: Bytes of the file with the node's own user.
+LARGEST_USER_FILE = 4096
+
+#: Blobs that one answer names as missing.
+MOST_MISSING = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Blobs that a database's documents refer to, and that are not here.
+
+    Args:
+        status: of the database.
+        wanted: the first of them, :data:`MOST_MISSING` at most.
+        more: whether there are others.
+    """
+
+    status: FollowerStatus
+    wanted: tuple[Wanted, ...]
+    more: bool
+
+
+class Following:
+    """Follows databases.
+
+    Args:
+        couch: where they are.
+        credential: of the node's own user; None for anybody.
+        names: of the databases.
+        references: where is kept what they refer to; closed with this.
+        disk: where that blocks.
+        node_id: of this node.
+        reactor: the clock.
+        ticks: seconds that no change of the time of day moves.
+        chance: returns a number from 0 to 1.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        couch: Couch,
+        credential: Credential | None,
+        names: Sequence[str],
+        references: References,
+        disk: Disk,
+        *,
+        node_id: str,
+        reactor: Any,
+        ticks: Callable[[], float],
+        chance: Callable[[], float],
+    ) -> None:
+        self._couch = couch
+        self._references = references
+        self._disk = disk
+        self._followers = {
+            name: Follower(
+                Database(couch, credential, name, node_id, reactor),
+                references,
+                disk,
+                reactor,
+                ticks=ticks,
+                chance=chance,
+            )
+            for name in names
+        }
+
+    def start(self) -> None:
+        """Begin to follow all of them, and forget those that nobody names any more."""
+        if self._references.was_spoiled:
+            self._log.warn("the file of references was damaged: all databases are read anew")
+        for name in self._references.databases():
+            if name not in self._followers:
+                self._references.forget_database(name)
+                self._log.info("the database {name} is followed no longer", name=name)
+        for follower in self._followers.values():
+            follower.start()
+
+    async def stop(self) -> None:
+        """Follow none any more."""
+        for follower in self._followers.values():
+            await follower.stop()
+        await self._couch.close()
+        self._references.close()
+
+    def here(self) -> list[FollowerStatus]:
+        """Return how those are that this process follows."""
+        found = [follower.status for follower in self._followers.values()]
+        return [each for each in found if each.state != "elsewhere"]
+
+    async def told(self) -> list[FollowerStatus]:
+        """Return how all are, whichever process follows them.
+
+        Raises:
+            StoreFailure: the references cannot be read.
+        """
+        return await self._disk.run(lambda: [self._told(name) for name in self._followers])
+
+    def _told(self, name: str) -> FollowerStatus:
+        status = self._followers[name].status
+        return replace(status, complete=self._references.state(name).complete)
+
+    async def missing(self, name: str, holds: Callable[[Digest], bool]) -> Missing:
+        """Return what documents refer to that is not here.
+
+        Args:
+            name: of the database.
+            holds: tells whether a blob is here (blocks).
+
+        Raises:
+            LookupError: it is not followed.
+            StoreFailure: the references cannot be read.
+        """
+        if name not in self._followers:
+            raise LookupError(name)
+
+        def look() -> Missing:
+            found: list[Wanted] = []
+            for wanted in self._references.all_of(name):
+                if not holds(wanted.digest):
+                    found.append(wanted)
+                if len(found) > MOST_MISSING:
+                    break
+            some = tuple(found[:MOST_MISSING])
+            return Missing(self._told(name), some, len(found) > MOST_MISSING)
+
+        return await self._disk.run(look)
+
+
+def read_user(path: str | None) -> Credential | None:
+    """Read the node's own user of CouchDB (blocks).
+
+    Args:
+        path: of a file with ``name:password``; None for anybody.
+
+    Raises:
+        BadSetting: it cannot be read, may be read by everybody, or holds no user.
+    """
+    if path is None:
+        return None
+    line = read_guarded("couchdb-user-file", path, LARGEST_USER_FILE).strip()
+    name, colon, password = line.partition(b":")
+    if not name or not colon or not password or b"\n" in line:
+        raise BadSetting("couchdb-user-file", f"{path}: it is not one line, name:password")
+    try:
+        shown = name.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadSetting("couchdb-user-file", f"{path}: the name is not UTF-8") from None
+    return Credential("basic", base64.b64encode(line).decode("ascii"), shown)
