@@ -162,17 +162,19 @@ class Follower:
     async def _follow(self) -> None:
         """Read on from the checkpoint, and wait for more; ends with a failure only."""
         await self._begin()
+        woken = False
         while True:
             came = await self._catch_up()
-            if self._known.complete and not came:
-                # It was woken for nothing; let a server that does that not be asked all the time.
-                await deferLater(self._clock, FIRST_WAIT)
             if not self._known.complete:
                 await self._finish()
             self._failures = 0
             self._is("following")
             await self._keep()
+            if woken and not came:
+                # A server that says so all the time must not be asked all the time.
+                await deferLater(self._clock, FIRST_WAIT)
             await self._wait()
+            woken = True
 
     async def _wait(self) -> None:
         """Wait until there is something to read."""
