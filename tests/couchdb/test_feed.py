@@ -1,0 +1,215 @@
+"""Questions about one database, and what is believed of the answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from dtfc.couchdb.client import Answer
+from dtfc.couchdb.documents import Change
+from dtfc.couchdb.feed import LARGEST_CHANGE, LARGEST_PAGE, Checkpoint, Database, DatabaseGone, Info
+from dtfc.digest import Digest
+from dtfc.errors import CouchUnreached, TooLarge
+
+ONE, TWO = Digest.of(b"1"), Digest.of(b"2")
+
+
+class Scripted:
+    """Answers what a test says, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.answers: list[Answer | Exception] = []
+        self.asked: list[tuple[str, str, Any, int]] = []
+        self.streaming: Deferred[int] = Deferred(lambda _each: None)
+
+    def say(self, value: Any, status: int = 200) -> None:
+        self.answers.append(Answer(status, json.dumps(value).encode()))
+
+    async def ask(
+        self, method: str, path: str, _who: Any, most: int, *, content: Any = None, **_more: Any
+    ) -> Answer:
+        self.asked.append((method, path, None if content is None else json.loads(content), most))
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def stream(self, path: str, _who: Any, _heard: Any, **_more: Any) -> int:
+        self.asked.append(("GET", path, None, 0))
+        return await self.streaming
+
+
+@pytest.fixture
+def couch() -> Scripted:
+    return Scripted()
+
+
+@pytest.fixture
+def database(couch: Scripted) -> Database:
+    asked: Any = couch
+    return Database(asked, None, "a/b", "node", Clock())
+
+
+def refers(digest: Digest, revision: str = "1-a") -> dict[str, Any]:
+    return {"_id": "d", "_rev": revision, "dtfc": {"x": {"sha512": digest.hex, "length": 1}}}
+
+
+def changed(*leaves: str, document: Any = None) -> Change:
+    return Change("1", "d", False, leaves, document)
+
+
+def query(path: str) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(path).query)
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_says_how_it_is(couch: Scripted, database: Database) -> None:
+    couch.say({"purge_seq": "12-g1AAA", "instance_start_time": "1700000000"})
+    assert await database.info() == Info(12, "1700000000")
+    assert couch.asked[0][:2] == ("GET", "/a%2Fb")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_page_is_asked_for_from_an_opaque_sequence(
+    couch: Scripted, database: Database
+) -> None:
+    couch.say({"results": [], "last_seq": "13-y&z"})
+    page = await database.page(json.dumps("12-x+/="), 500)
+    assert query(couch.asked[0][1])["since"] == ["12-x+/="]
+    assert page.since == '"13-y&z"'
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_large_documents_fewer_are_asked_for(couch: Scripted, database: Database) -> None:
+    couch.answers += [TooLarge(LARGEST_PAGE, ""), TooLarge(LARGEST_PAGE, "")]
+    couch.say({"results": [], "last_seq": 1})
+    await database.page("0", 50)
+    assert [int(query(path)["limit"][0]) for _, path, _, _ in couch.asked] == [50, 6, 1]
+    assert [most for *_, most in couch.asked] == [LARGEST_PAGE, LARGEST_PAGE, LARGEST_CHANGE]
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_that_is_too_large_is_not_passed_over(
+    couch: Scripted, database: Database
+) -> None:
+    couch.answers.append(TooLarge(LARGEST_CHANGE, ""))
+    with pytest.raises(CouchUnreached, match="more than"):
+        await database.page("0", 1)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_other_leaves_are_fetched_at_once(couch: Scripted, database: Database) -> None:
+    couch.say({"results": [{"id": "d", "docs": [{"ok": refers(TWO, "1-b")}]}]})
+    states, wrong = await database.states([changed("1-a", "1-b", document=refers(ONE))])
+    assert couch.asked[0][:3] == (
+        "POST",
+        "/a%2Fb/_bulk_get",
+        {"docs": [{"id": "d", "rev": "1-b"}]},
+    )
+    found = [(revision, [ref.digest for ref in refs]) for revision, refs in states[0].leaves]
+    assert (found, wrong) == ([("1-a", [ONE]), ("1-b", [TWO])], 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_or_one_by_one_where_there_is_no_such_question(
+    couch: Scripted, database: Database
+) -> None:
+    couch.say({"error": "illegal_method"}, 405)
+    couch.say(refers(TWO, "1-b"))
+    couch.say(refers(TWO, "1-c"))
+    change = changed("1-a", "1-b", document=refers(ONE))
+    assert len((await database.states([change]))[0][0].leaves) == 2
+    # And is not asked a second time.
+    await database.states([changed("1-a", "1-c", document=refers(ONE))])
+    methods = [(method, query(path).get("rev")) for method, path, _, _ in couch.asked]
+    assert methods == [("POST", None), ("GET", ["1-b"]), ("GET", ["1-c"])]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_changed_twice_is_as_it_was_last(couch: Scripted, database: Database) -> None:
+    changes = [changed("1-a", document=refers(ONE)), changed("2-b", document=refers(TWO, "2-b"))]
+    states, _ = await database.states(changes)
+    assert [revision for revision, _ in states[0].leaves] == ["2-b"]
+    assert couch.asked == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_leaf_that_is_gone_meanwhile_refers_to_nothing(
+    couch: Scripted, database: Database
+) -> None:
+    missing = {"error": {"id": "d", "rev": "1-b", "error": "not_found", "reason": "missing"}}
+    couch.say({"results": [{"id": "d", "docs": [missing]}]})
+    states, _ = await database.states([changed("1-a", "1-b", document=refers(ONE))])
+    assert [revision for revision, _ in states[0].leaves] == ["1-a"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *({}, {"results": []}, {"results": [{}]}, {"results": [1]}, {"results": [{"docs": []}]}),
+        {"results": [{"docs": [{"error": {"error": "forbidden"}}]}]},
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_leaf_that_is_not_told_is_not_passed_over(
+    couch: Scripted, database: Database, answer: Any
+) -> None:
+    couch.say(answer)
+    with pytest.raises(CouchUnreached):
+        await database.states([changed("1-a", "1-b", document=refers(ONE))])
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(404, DatabaseGone), (401, CouchUnreached), (500, CouchUnreached)]
+)
+@pytest_twisted.ensureDeferred
+async def test_a_refusal_is_no_empty_page(
+    couch: Scripted, database: Database, status: int, error: type[Exception]
+) -> None:
+    couch.say({"results": [], "last_seq": 1}, status)
+    with pytest.raises(error):
+        await database.page("0", 500)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_it_remembers_comes_back(couch: Scripted, database: Database) -> None:
+    couch.say({"error": "not_found"}, 404)
+    couch.say({"ok": True}, 201)
+    kept = Checkpoint('"12-x"', 7, 2)
+    assert await database.keep(kept)
+    written = couch.asked[1]
+    assert written[:2] == ("PUT", "/a%2Fb/_local/dtfc-node")
+    couch.say(written[2])
+    assert await database.checkpoint() == kept
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_it_remembers_wrongly_is_nothing(couch: Scripted, database: Database) -> None:
+    couch.say({"since": 1, "written": "7", "scan": 1})
+    assert await database.checkpoint() is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_is_waited_for_no_longer_than_asked(couch: Scripted) -> None:
+    clock = Clock()
+    asked: Any = couch
+    waiting = Deferred.fromCoroutine(Database(asked, None, "a", "node", clock).wait("5", 60))
+    assert query(couch.asked[0][1])["feed"] == ["longpoll"]
+    clock.advance(60)
+    assert await waiting is False
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_change_ends_the_waiting(couch: Scripted) -> None:
+    clock = Clock()
+    asked: Any = couch
+    waiting = Deferred.fromCoroutine(Database(asked, None, "a", "node", clock).wait("5", 60))
+    couch.streaming.callback(200)
+    assert await waiting is True
+    assert clock.getDelayedCalls() == []
