@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from dtfc import __version__
+from dtfc.cli.couchdb import add_couchdb_command, run_couchdb
 from dtfc.cli.scrubbing import scrub_now, show_progress, verify
 from dtfc.cli.signing import add_sign_command, print_link
 from dtfc.cli.tokens import add_token_command, new_token
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     given = _parser().parse_args(arguments)
-    without_store = {"token": new_token, "sign": print_link}
+    without_store = {"token": new_token, "sign": print_link, "couchdb": run_couchdb}
     return without_store.get(given.command, _with_store)(given)
 
 
@@ -97,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_token_command(commands)
     add_sign_command(commands)
+    add_couchdb_command(commands)
     return parser
 
 
