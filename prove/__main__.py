@@ -2,7 +2,7 @@
 
 --only NAME,…   only these: powercut, failures, killed, load, full, rot, cluster,
                 media, slow, descriptors, bombs, fuzz, paths,
-                smuggling, timing, browser
+                smuggling, timing, browser, following
 --share F       this part of each (default 1)
 --seed N        the same again
 """
@@ -21,6 +21,7 @@ from prove import (
     cluster,
     descriptors,
     failures,
+    following,
     full,
     fuzz,
     killed,
@@ -53,6 +54,7 @@ PROOFS: dict[str, Callable[[int, float], list[Row]]] = {
     "smuggling": smuggling.prove,
     "timing": timing.prove,
     "browser": browser.prove,
+    "following": following.prove,
 }
 
 
