@@ -120,6 +120,8 @@ class Follower:
     def _ended(self, failure: Any) -> None:
         if not failure.check(CancelledError):
             self._log.failure("following {name}", failure, name=self._database.name)
+            # What nobody follows must not look followed.
+            self._is("unreached", f"following it ended with {failure.type.__name__}")
 
     @property
     def status(self) -> FollowerStatus:

@@ -17,6 +17,7 @@ from dtfc.couchdb.references import DocumentState, References
 from dtfc.digest import Digest
 from dtfc.disk import InlineDisk
 from dtfc.errors import CouchUnreached
+from tests.conftest import LoggedFailures
 
 ONE, TWO, THREE = (Digest.of(b"%d" % number) for number in range(3))
 
@@ -269,6 +270,17 @@ def test_failures_are_waited_for_longer_and_longer(rig: Rig) -> None:
     rig.database.trouble = None
     rig.clock.advance(60.0)
     assert rig.follower.status.state == "following"
+
+
+def test_what_ended_by_a_mistake_does_not_look_followed(
+    rig: Rig, logged_failures: LoggedFailures
+) -> None:
+    rig.database.trouble = ZeroDivisionError()
+    rig.database.wake(changed=True)
+
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+    assert rig.follower.status.state == "unreached"
+    assert "ZeroDivisionError" in rig.follower.status.trouble
 
 
 def test_who_is_woken_for_nothing_does_not_ask_all_the_time(rig: Rig) -> None:
