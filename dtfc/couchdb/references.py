@@ -320,29 +320,6 @@ class References:
         )
         return None if row is None else float(row[0])
 
-    def forget(self, digest: Digest) -> None:
-        """Forget since when nothing refers to a blob: it is not here any more.
-
-        Raises:
-            StoreFailure: it cannot be written.
-        """
-        self._write(lambda c: c.execute("DELETE FROM unreferenced WHERE digest = ?", (digest.raw,)))
-
-    def documents_of(self, digest: Digest, most: int = _ROWS) -> list[Wanted]:
-        """Return what refers to a blob, at most so many.
-
-        Raises:
-            StoreFailure: it cannot be read.
-        """
-        rows = self._read(
-            lambda c: c.execute(
-                "SELECT database, document, revision, name, digest, length FROM refs"
-                " WHERE digest = ? ORDER BY database, document LIMIT ?",
-                (digest.raw, most),
-            ).fetchall()
-        )
-        return [_wanted(row) for row in rows]
-
     def all_of(self, database: str) -> Iterator[Wanted]:
         """Go through what the documents of a database refer to, a page at a time.
 

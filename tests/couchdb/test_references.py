@@ -47,7 +47,7 @@ def test_what_a_document_refers_to_is_found(references: References) -> None:
     references.apply("photos", [state("a", *DIGESTS[:2])], "5")
 
     assert [references.referenced(each) for each in DIGESTS] == [True, True, False, False]
-    assert [each.document for each in references.documents_of(DIGESTS[0])] == ["a"]
+    assert [each.digest for each in references.all_of("photos")] == DIGESTS[:2]
     assert references.state("photos") == DatabaseState("5", 1)
 
 
