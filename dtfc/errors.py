@@ -147,10 +147,10 @@ class TooManyFailures(DtfcError):
 
 
 class CouchUnreached(DtfcError):
-    """CouchDB would have to say who somebody is, and does not; ``reason`` is for the log."""
+    """CouchDB would have to be asked something, and does not answer; ``reason`` is for the log."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"CouchDB cannot be asked who you are: {reason}")
+        super().__init__(f"CouchDB cannot be asked: {reason}")
         self.reason = reason
 
 

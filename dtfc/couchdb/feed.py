@@ -1,7 +1,6 @@
 """One database of CouchDB: how it is, what changes in it, what its documents refer to.
 
-Rules of this file: an answer that makes no sense is no answer. Nothing is passed
-over that could refer to a blob.
+Rule of this file: nothing is passed over that could refer to a blob.
 
 ``style=all_docs`` tells every leaf revision of a changed document, but brings the
 winner's body only. The others are fetched, for a conflict's loser refers to its
@@ -11,36 +10,33 @@ blobs as much as the winner (api/database/changes.rst).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from dtfc.access.sessions import Credential
-from dtfc.couchdb.client import Answer, Couch
+from dtfc.couchdb.asking import Asking, json_object, made
+from dtfc.couchdb.client import Couch
 from dtfc.couchdb.documents import (
     Change,
     Page,
     Reference,
     as_parameter,
-    parse_json,
     parse_page,
     purges,
     references_of,
     sequence,
 )
+from dtfc.couchdb.leaves import LARGEST_BODY, Leaves
 from dtfc.couchdb.references import DocumentState
 from dtfc.errors import CouchUnreached, TooLarge
 
 #: Bytes of a page of changes; where more come, fewer are asked for.
 LARGEST_PAGE = 16 * 1024 * 1024
-
-#: Bytes of a page of one change: CouchDB's largest document is 8 MB, and JSON may
-#: escape it (``max_document_size``, config/couchdb.rst).
-LARGEST_CHANGE = 64 * 1024 * 1024
 
 #: Bytes of answers that say little.
 SMALL = 1024 * 1024
@@ -48,16 +44,7 @@ SMALL = 1024 * 1024
 #: Seconds between two signs of life of a feed on which nothing happens.
 HEARTBEAT = 10.0
 
-#: Seconds for an answer that may be long.
-PATIENCE = 60.0
-
-T = TypeVar("T")
-
-_NO_BULK_GET = frozenset({400, 404, 405, 501})
-
-
-class DatabaseGone(Exception):
-    """There is no such database (any more)."""
+_REFUSED = frozenset({401, 403})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +95,10 @@ class Database:
         clock: IReactorTime,
     ) -> None:
         self.name = name
-        self._couch = couch
-        self._credential = credential
-        self._path = f"/{quote(name, safe='')}"
-        self._local = f"{self._path}/_local/dtfc-{quote(node_id, safe='')}"
+        self._asking = Asking(couch, credential, name)
+        self._leaves = Leaves(self._asking)
+        self._local = f"/_local/dtfc-{quote(node_id, safe='')}"
         self._clock = clock
-        self._has_bulk_get = True
 
     async def info(self) -> Info:
         """Ask how the database is.
@@ -122,7 +107,7 @@ class Database:
             CouchUnreached: it is not said.
             DatabaseGone: there is none.
         """
-        found = _object(await self._get(self._path, SMALL))
+        found = json_object(await self._get(""))
         return Info(purges(found.get("purge_seq")), str(found.get("instance_start_time", "")))
 
     async def page(self, since: str, limit: int) -> Page:
@@ -143,17 +128,17 @@ class Database:
                 "limit": str(limit),
                 "since": as_parameter(since),
             }
-            most = LARGEST_PAGE if limit > 1 else LARGEST_CHANGE
+            most = LARGEST_PAGE if limit > 1 else LARGEST_BODY
             try:
-                body = await self._get(f"{self._path}/_changes?{urlencode(query)}", most)
+                body = await self._asking.get(f"/_changes?{urlencode(query)}", most)
             except TooLarge:
                 if limit == 1:
                     raise CouchUnreached(
-                        f"a document of {self.name} has more than {LARGEST_CHANGE} bytes"
+                        f"a document of {self.name} has more than {LARGEST_BODY} bytes"
                     ) from None
                 limit = max(1, limit // 8)
                 continue
-            return _made(parse_page, body)
+            return made(parse_page, body)
 
     async def wait(self, since: str, seconds: float) -> bool:
         """Wait for a change; return whether there may be one.
@@ -172,9 +157,11 @@ class Database:
             "heartbeat": str(int(HEARTBEAT * 1000)),
             "since": as_parameter(since),
         }
-        path = f"{self._path}/_changes?{urlencode(query)}"
+        path = f"{self._asking.path}/_changes?{urlencode(query)}"
         waiting = Deferred.fromCoroutine(
-            self._couch.stream(path, self._credential, lambda _block: None, silence=3 * HEARTBEAT)
+            self._asking.couch.stream(
+                path, self._asking.credential, lambda _block: None, silence=3 * HEARTBEAT
+            )
         )
         over = self._clock.callLater(seconds, waiting.cancel)
         try:
@@ -186,7 +173,7 @@ class Database:
         finally:
             if over.active():
                 over.cancel()
-        self._require(status)
+        self._asking.require(status)
         return True
 
     async def states(self, changes: Sequence[Change]) -> tuple[list[DocumentState], int]:
@@ -205,7 +192,7 @@ class Database:
                 winner = str(change.document.get("_rev", ""))
                 bodies.append((change.id, winner, change.document))
             wanted += [(change.id, each) for each in change.leaves if each != winner]
-        for (name, revision), body in zip(wanted, await self._bodies(wanted), strict=True):
+        for (name, revision), body in zip(wanted, await self._leaves.bodies(wanted), strict=True):
             if body is not None:
                 bodies.append((name, revision, body))
         wrong = 0
@@ -219,116 +206,56 @@ class Database:
                 leaves[name].append((revision, found))
         return [DocumentState(name, tuple(known)) for name, known in leaves.items()], wrong
 
-    async def _bodies(self, wanted: list[tuple[str, str]]) -> list[dict[str, Any] | None]:
-        """Return revisions of documents; None for each that is there no more."""
-        if not wanted:
-            return []
-        if self._has_bulk_get:
-            found = await self._bulk_get(wanted)
-            if found is not None:
-                return found
-            self._has_bulk_get = False
-        return [await self._revision(name, revision) for name, revision in wanted]
-
-    async def _bulk_get(self, wanted: list[tuple[str, str]]) -> list[dict[str, Any] | None] | None:
-        docs = [{"id": name, "rev": revision} for name, revision in wanted]
-        answer = await self._ask("POST", f"{self._path}/_bulk_get", {"docs": docs}, LARGEST_CHANGE)
-        if answer.status in _NO_BULK_GET:
-            return None
-        self._require(answer.status)
-        results = _object(answer.body).get("results")
-        if not isinstance(results, list) or len(results) != len(wanted):
-            raise CouchUnreached("its answer to _bulk_get makes no sense")
-        return [_revision_in(each) for each in results]
-
-    async def _revision(self, name: str, revision: str) -> dict[str, Any] | None:
-        path = f"{self._path}/{quote(name, safe='')}?{urlencode({'rev': revision})}"
-        answer = await self._ask("GET", path, None, LARGEST_CHANGE)
-        if answer.status == 404:
-            return None
-        self._require(answer.status)
-        return _object(answer.body)
-
     async def checkpoint(self) -> Checkpoint | None:
-        """Return what the database remembers; None if it is nothing that makes sense.
+        """Return what the database remembers; None if that is nothing that makes sense.
 
         Raises:
             CouchUnreached: it is not said.
         """
-        found = await self._kept()
+        found = await self._kept() or {}
         written, scan = found.get("written"), found.get("scan")
         if type(written) is not int or type(scan) is not int or "since" not in found:
             return None
         return Checkpoint(sequence(found["since"]), written, scan)
 
     async def keep(self, checkpoint: Checkpoint) -> bool:
-        """Let the database remember; return whether it did.
+        """Let the database remember; return False if the user may not have it do so.
+
+        Where it cannot just now, it will be told again with the next checkpoint.
 
         Raises:
             CouchUnreached: it does not answer.
         """
         old = await self._kept()
+        if old is None:
+            return False
         new = {
             "since": json.loads(checkpoint.since),
             "written": checkpoint.written,
             "scan": checkpoint.scan,
             **({"_rev": old["_rev"]} if "_rev" in old else {}),
         }
-        answer = await self._ask("PUT", self._local, new, SMALL)
-        return answer.status in {200, 201, 202}
+        try:
+            answer = await self._asking.ask("PUT", self._local, SMALL, new)
+        except TooLarge:
+            return True
+        return answer.status not in _REFUSED
 
-    async def _kept(self) -> dict[str, Any]:
-        answer = await self._ask("GET", self._local, None, SMALL)
+    async def _kept(self) -> dict[str, Any] | None:
+        """Return the checkpoint as it is there; None if it may not be read."""
+        try:
+            answer = await self._asking.ask("GET", self._local, SMALL)
+        except TooLarge:
+            return {}
+        if answer.status in _REFUSED:
+            return None
         if answer.status == 404:
             return {}
-        self._require(answer.status)
-        return _object(answer.body)
+        self._asking.require(answer.status)
+        return json_object(answer.body)
 
-    async def _get(self, path: str, most: int) -> bytes:
-        answer = await self._couch.ask("GET", path, self._credential, most, seconds=PATIENCE)
-        self._require(answer.status)
-        return answer.body
-
-    async def _ask(self, method: str, path: str, content: Any, most: int) -> Answer:
-        sent = None if content is None else json.dumps(content).encode()
+    async def _get(self, below: str) -> bytes:
         try:
-            return await self._couch.ask(
-                method, path, self._credential, most, content=sent, seconds=PATIENCE
-            )
+            return await self._asking.get(below, SMALL)
         except TooLarge:
-            raise CouchUnreached(f"it answered with more than {most} bytes") from None
-
-    def _require(self, status: int) -> None:
-        if status == 404:
-            raise DatabaseGone
-        if status in {401, 403}:
-            raise CouchUnreached(f"the node's user may not read {self.name}: {status}")
-        if status not in {200, 201}:
-            raise CouchUnreached(f"it answered {status}")
-
-
-def _revision_in(result: Any) -> dict[str, Any] | None:
-    """Return the body in one result of ``_bulk_get``."""
-    docs = result.get("docs") if isinstance(result, dict) else None
-    first = docs[0] if isinstance(docs, list) and docs else None
-    if isinstance(first, dict) and isinstance(first.get("ok"), dict):
-        body: dict[str, Any] = first["ok"]
-        return body
-    error = first.get("error") if isinstance(first, dict) else None
-    if isinstance(error, dict) and error.get("error") in {"not_found", "missing"}:
-        return None
-    raise CouchUnreached("its answer to _bulk_get makes no sense")
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    found = _made(parse_json, body)
-    if not isinstance(found, dict):
-        raise CouchUnreached("its answer is no JSON object")
-    return found
-
-
-def _made(parse: Callable[[bytes], T], body: bytes) -> T:
-    try:
-        return parse(body)
-    except ValueError as error:
-        raise CouchUnreached(f"its answer makes no sense: {error}") from None
+            raise CouchUnreached(f"it answered with more than {SMALL} bytes") from None

@@ -21,7 +21,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from dtfc.couchdb.feed import Checkpoint, Database, DatabaseGone
+from dtfc.couchdb.asking import DatabaseGone
+from dtfc.couchdb.feed import Checkpoint, Database
 from dtfc.couchdb.references import DatabaseState, References
 from dtfc.disk import Disk
 from dtfc.errors import CouchUnreached, StoreFailure

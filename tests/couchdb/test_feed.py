@@ -11,9 +11,11 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from dtfc.couchdb.asking import DatabaseGone
 from dtfc.couchdb.client import Answer
 from dtfc.couchdb.documents import Change
-from dtfc.couchdb.feed import LARGEST_CHANGE, LARGEST_PAGE, Checkpoint, Database, DatabaseGone, Info
+from dtfc.couchdb.feed import LARGEST_PAGE, Checkpoint, Database, Info
+from dtfc.couchdb.leaves import LARGEST_BODY
 from dtfc.digest import Digest
 from dtfc.errors import CouchUnreached, TooLarge
 
@@ -91,44 +93,32 @@ async def test_of_large_documents_fewer_are_asked_for(couch: Scripted, database:
     couch.say({"results": [], "last_seq": 1})
     await database.page("0", 50)
     assert [int(query(path)["limit"][0]) for _, path, _, _ in couch.asked] == [50, 6, 1]
-    assert [most for *_, most in couch.asked] == [LARGEST_PAGE, LARGEST_PAGE, LARGEST_CHANGE]
+    assert [most for *_, most in couch.asked] == [LARGEST_PAGE, LARGEST_PAGE, LARGEST_BODY]
 
 
 @pytest_twisted.ensureDeferred
 async def test_one_that_is_too_large_is_not_passed_over(
     couch: Scripted, database: Database
 ) -> None:
-    couch.answers.append(TooLarge(LARGEST_CHANGE, ""))
+    couch.answers.append(TooLarge(LARGEST_BODY, ""))
     with pytest.raises(CouchUnreached, match="more than"):
         await database.page("0", 1)
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_other_leaves_are_fetched_at_once(couch: Scripted, database: Database) -> None:
-    couch.say({"results": [{"id": "d", "docs": [{"ok": refers(TWO, "1-b")}]}]})
+async def test_every_leaf_counts(couch: Scripted, database: Database) -> None:
+    couch.say(refers(TWO, "1-b"))
     states, wrong = await database.states([changed("1-a", "1-b", document=refers(ONE))])
-    assert couch.asked[0][:3] == (
-        "POST",
-        "/a%2Fb/_bulk_get",
-        {"docs": [{"id": "d", "rev": "1-b"}]},
-    )
+    assert couch.asked[0][:2] == ("GET", "/a%2Fb/d?rev=1-b")
     found = [(revision, [ref.digest for ref in refs]) for revision, refs in states[0].leaves]
     assert (found, wrong) == ([("1-a", [ONE]), ("1-b", [TWO])], 0)
 
 
 @pytest_twisted.ensureDeferred
-async def test_or_one_by_one_where_there_is_no_such_question(
-    couch: Scripted, database: Database
-) -> None:
-    couch.say({"error": "illegal_method"}, 405)
-    couch.say(refers(TWO, "1-b"))
-    couch.say(refers(TWO, "1-c"))
-    change = changed("1-a", "1-b", document=refers(ONE))
-    assert len((await database.states([change]))[0][0].leaves) == 2
-    # And is not asked a second time.
-    await database.states([changed("1-a", "1-c", document=refers(ONE))])
-    methods = [(method, query(path).get("rev")) for method, path, _, _ in couch.asked]
-    assert methods == [("POST", None), ("GET", ["1-b"]), ("GET", ["1-c"])]
+async def test_a_leaf_that_is_gone_refers_to_nothing(couch: Scripted, database: Database) -> None:
+    couch.say({"error": "not_found", "reason": "missing"}, 404)
+    states, _ = await database.states([changed("1-a", "1-b", document=refers(ONE))])
+    assert [revision for revision, _ in states[0].leaves] == ["1-a"]
 
 
 @pytest_twisted.ensureDeferred
@@ -137,32 +127,6 @@ async def test_what_changed_twice_is_as_it_was_last(couch: Scripted, database: D
     states, _ = await database.states(changes)
     assert [revision for revision, _ in states[0].leaves] == ["2-b"]
     assert couch.asked == []
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_leaf_that_is_gone_meanwhile_refers_to_nothing(
-    couch: Scripted, database: Database
-) -> None:
-    missing = {"error": {"id": "d", "rev": "1-b", "error": "not_found", "reason": "missing"}}
-    couch.say({"results": [{"id": "d", "docs": [missing]}]})
-    states, _ = await database.states([changed("1-a", "1-b", document=refers(ONE))])
-    assert [revision for revision, _ in states[0].leaves] == ["1-a"]
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        *({}, {"results": []}, {"results": [{}]}, {"results": [1]}, {"results": [{"docs": []}]}),
-        {"results": [{"docs": [{"error": {"error": "forbidden"}}]}]},
-    ],
-)
-@pytest_twisted.ensureDeferred
-async def test_a_leaf_that_is_not_told_is_not_passed_over(
-    couch: Scripted, database: Database, answer: Any
-) -> None:
-    couch.say(answer)
-    with pytest.raises(CouchUnreached):
-        await database.states([changed("1-a", "1-b", document=refers(ONE))])
 
 
 @pytest.mark.parametrize(
@@ -187,6 +151,37 @@ async def test_what_it_remembers_comes_back(couch: Scripted, database: Database)
     assert written[:2] == ("PUT", "/a%2Fb/_local/dtfc-node")
     couch.say(written[2])
     assert await database.checkpoint() == kept
+
+
+@pytest.mark.parametrize("status", [409, 412, 500, 503])
+@pytest_twisted.ensureDeferred
+async def test_what_cannot_be_remembered_just_now_is_no_lack_of_rights(
+    couch: Scripted, database: Database, status: int
+) -> None:
+    couch.say({"error": "not_found"}, 404)
+    couch.say({"error": "no"}, status)
+    assert await database.keep(Checkpoint("1", 1, 1)) is True
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest_twisted.ensureDeferred
+async def test_who_may_not_write_what_is_to_be_remembered_is_told_apart(
+    couch: Scripted, database: Database, status: int
+) -> None:
+    couch.say({"error": "not_found"}, 404)
+    couch.say({"error": "no"}, status)
+    assert await database.keep(Checkpoint("1", 1, 1)) is False
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest_twisted.ensureDeferred
+async def test_who_may_not_read_what_is_remembered_does_without(
+    couch: Scripted, database: Database, status: int
+) -> None:
+    couch.say({"error": "no"}, status)
+    assert await database.checkpoint() is None
+    couch.say({"error": "no"}, status)
+    assert await database.keep(Checkpoint("1", 1, 1)) is False
 
 
 @pytest_twisted.ensureDeferred

@@ -10,8 +10,9 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from dtfc.couchdb.asking import DatabaseGone
 from dtfc.couchdb.documents import Change, Page, Reference
-from dtfc.couchdb.feed import Checkpoint, DatabaseGone, Info
+from dtfc.couchdb.feed import Checkpoint, Info
 from dtfc.couchdb.follower import LOOK_EVERY, Follower
 from dtfc.couchdb.references import DocumentState, References
 from dtfc.digest import Digest
