@@ -29,7 +29,7 @@ from dtfc.access.signatures import Secrets
 from dtfc.access.verbs import Verb
 from dtfc.couchdb.client import Couch
 from dtfc.couchdb.following import Following, read_user
-from dtfc.couchdb.references import References
+from dtfc.couchdb.referencefile import ReferenceFile
 from dtfc.couchdb.sessions import Sessions
 from dtfc.disk import DiskThreads, NodeDisk
 from dtfc.errors import BadSetting, Draining, DtfcError
@@ -59,6 +59,7 @@ from dtfc.store.small import read_small, write_small
 from dtfc.terms import (
     bounds_of,
     caller_terms_of,
+    collector_terms_of,
     copy_terms_of,
     deletion_terms_of,
     edge_terms_of,
@@ -596,8 +597,10 @@ class Node(MultiService):
             Couch(self._reactor, settings.couchdb, settings.couchdb_timeout),
             credential,
             settings.couchdb_db,
-            References(store.layout.own("references.sqlite"), self._reactor.seconds),
+            ReferenceFile(store.layout.own("references.sqlite")),
             self._disk,
+            stock=store.collected,
+            terms=collector_terms_of(settings),
             node_id=store.node_id,
             reactor=self._reactor,
             ticks=self._ticks,
@@ -605,6 +608,7 @@ class Node(MultiService):
         )
         if self._metrics is not None:
             self._metrics.followed = following.here
+            self._metrics.collector = following.collector
         return CouchPages(following, self._gate, store.holds)
 
     def _open_audit_log(self) -> None:

@@ -12,6 +12,7 @@ from dtfc.access.decisions import Policy
 from dtfc.access.sessions import USUAL, Grants
 from dtfc.access.signatures import PeerTerms, Secrets, authority_of
 from dtfc.access.verbs import Verb
+from dtfc.couchdb.collecting import CollectorTerms
 from dtfc.couchdb.sessions import SessionTerms
 from dtfc.http.heads import Limits
 from dtfc.integrity.scrubber import Pace
@@ -91,6 +92,17 @@ def bounds_of(settings: Settings) -> Bounds:
         linger=settings.linger_timeout,
         connections=settings.max_connections,
         per_address=settings.max_connections_per_address,
+    )
+
+
+def collector_terms_of(settings: Settings) -> CollectorTerms:
+    """Return when a blob that nothing refers to is collected."""
+    return CollectorTerms(
+        grace=settings.purge_untracked,
+        dry_run=settings.purge_dry_run,
+        undelete=settings.undelete,
+        period=settings.purge_period,
+        verify=settings.purge_verify,
     )
 
 

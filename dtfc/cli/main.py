@@ -17,6 +17,7 @@ from dtfc.cli.couchdb import add_couchdb_command, run_couchdb
 from dtfc.cli.scrubbing import scrub_now, show_progress, verify
 from dtfc.cli.signing import add_sign_command, print_link
 from dtfc.cli.tokens import add_token_command, new_token
+from dtfc.cli.undeleting import add_undelete_command, undelete
 from dtfc.errors import BadDigest, BadSettings, DtfcError
 from dtfc.settings import load
 from dtfc.store.blobs import Store, open_store
@@ -96,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         help="read everything now, as fast as the disk can, and put damaged blobs into "
         "quarantine, from where a running node brings them back",
     )
+    add_undelete_command(commands, where)
     add_token_command(commands)
     add_sign_command(commands)
     add_couchdb_command(commands)
@@ -105,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
 def _run(given: argparse.Namespace, store: Store) -> int:
     if given.command == "verify":
         return verify(store, given.digest, as_json=given.json)
+    if given.command == "undelete":
+        return undelete(store, given)
     if given.command == "scrub":
         act = scrub_now if given.now else show_progress
         return act(store, as_json=given.json)

@@ -104,6 +104,9 @@ class Follower:
         self._looked = float("-inf")
         self._may_keep = True
         self._running: Deferred[None] | None = None
+        self._waiting: Deferred[bool] | None = None
+        self._asked: list[Deferred[bool]] = []
+        self._asked_anew = False
 
     def start(self) -> None:
         """Begin to follow."""
@@ -117,12 +120,39 @@ class Follower:
         if running is not None:
             running.cancel()
             await running
+        self._answer(done=False)
+
+    def confirm(self, *, anew: bool) -> Deferred[bool]:
+        """Read on to the end of the database at once.
+
+        Args:
+            anew: from its beginning.
+
+        Returns:
+            Whether it was done; not, if the database does not answer.
+        """
+        done: Deferred[bool] = Deferred(self._asked.remove)
+        if self._running is None or self._state in {"unreached", "gone"}:
+            done.callback(False)
+            return done
+        self._asked.append(done)
+        self._asked_anew = self._asked_anew or anew
+        if self._waiting is not None:
+            self._waiting.cancel()
+        return done
+
+    def _answer(self, *, done: bool, whom: list[Deferred[bool]] | None = None) -> None:
+        for each in list(self._asked if whom is None else whom):
+            if each in self._asked:
+                self._asked.remove(each)
+                each.callback(done)
 
     def _ended(self, failure: Any) -> None:
         if not failure.check(CancelledError):
             self._log.failure("following {name}", failure, name=self._database.name)
             # What nobody follows must not look followed.
             self._is("unreached", f"following it ended with {failure.type.__name__}")
+            self._answer(done=False)
 
     @property
     def status(self) -> FollowerStatus:
@@ -145,6 +175,8 @@ class Follower:
             except (CouchUnreached, StoreFailure) as error:
                 reason = error.reason if isinstance(error, CouchUnreached) else str(error)
                 self._is("unreached", reason)
+            self._asked_anew = False
+            self._answer(done=False)
             self._counts["failures"] += 1
             wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(self._failures, 16))
             self._failures += 1
@@ -167,11 +199,16 @@ class Follower:
         await self._begin()
         woken = False
         while True:
+            asked = list(self._asked)
+            if asked:
+                anew, self._asked_anew = self._asked_anew, False
+                await self._look_again(anew=anew)
             came = await self._catch_up()
             if not self._known.complete:
                 await self._finish()
             self._failures = 0
             self._is("following")
+            self._answer(done=True, whom=asked)
             await self._keep()
             if woken and not came:
                 # A server that says so all the time must not be asked all the time.
@@ -182,8 +219,18 @@ class Follower:
     async def _wait(self) -> None:
         """Wait until there is something to read."""
         changed = False
-        while not changed and self._known.complete:
-            changed = await self._database.wait(self._known.since, LOOK_EVERY)
+        while not changed and self._known.complete and not self._asked:
+            self._waiting = Deferred.fromCoroutine(
+                self._database.wait(self._known.since, LOOK_EVERY)
+            )
+            try:
+                changed = await self._waiting
+            except CancelledError:
+                if self._running is None or not self._asked:
+                    raise
+                return
+            finally:
+                self._waiting = None
             self._heard = self._ticks()
             if self._heard - self._looked >= LOOK_EVERY:
                 await self._look_again()
@@ -212,11 +259,12 @@ class Follower:
         self._is("scanning")
         await self._keep(at_once=True)
 
-    async def _look_again(self) -> None:
+    async def _look_again(self, *, anew: bool = False) -> None:
         """Begin anew if the database is another, or something was purged: no feed tells that."""
         info = await self._database.info()
         self._looked = self._ticks()
-        if (info.instance, info.purges) != (self._known.instance, self._known.purged):
+        known = self._known
+        if anew or (info.instance, info.purges) != (known.instance, known.purged):
             await self._scan()
 
     async def _catch_up(self) -> int:

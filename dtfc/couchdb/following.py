@@ -7,12 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from dtfc.access.sessions import Credential
 from dtfc.couchdb.client import Couch
+from dtfc.couchdb.collecting import CollectorTerms
+from dtfc.couchdb.collector import Collector, Stock
 from dtfc.couchdb.feed import Database
 from dtfc.couchdb.follower import Follower, FollowerStatus
+from dtfc.couchdb.marks import Marks
+from dtfc.couchdb.referencefile import ReferenceFile
 from dtfc.couchdb.references import References, Wanted
 from dtfc.digest import Digest
 from dtfc.disk import Disk
@@ -48,8 +53,10 @@ class Following:
         couch: where they are.
         credential: of the node's own user; None for anybody.
         names: of the databases.
-        references: where is kept what they refer to; closed with this.
-        disk: where that blocks.
+        file: where is kept what they refer to; closed with this.
+        disk: where files block.
+        stock: the blobs that may be collected.
+        terms: of the collector.
         node_id: of this node.
         reactor: the clock.
         ticks: seconds that no change of the time of day moves.
@@ -63,16 +70,19 @@ class Following:
         couch: Couch,
         credential: Credential | None,
         names: Sequence[str],
-        references: References,
+        file: ReferenceFile,
         disk: Disk,
         *,
+        stock: Stock,
+        terms: CollectorTerms,
         node_id: str,
         reactor: Any,
         ticks: Callable[[], float],
         chance: Callable[[], float],
     ) -> None:
         self._couch = couch
-        self._references = references
+        self._file = file
+        self._references = references = References(file)
         self._disk = disk
         self._followers = {
             name: Follower(
@@ -85,29 +95,47 @@ class Following:
             )
             for name in names
         }
+        self.collector = Collector(
+            stock,
+            Marks(file),
+            disk,
+            reactor,
+            followers=self._statuses,
+            confirm=self._confirm,
+            terms=terms,
+            ticks=ticks,
+        )
 
     def start(self) -> None:
         """Begin to follow all of them, and forget those that nobody names any more."""
-        if self._references.was_spoiled:
-            self._log.warn("the file of references was damaged: all databases are read anew")
+        if self._file.was_spoiled:
+            self._log.warn("the file of references cannot be used: all databases are read anew")
         for name in self._references.databases():
             if name not in self._followers:
                 self._references.forget_database(name)
                 self._log.info("the database {name} is followed no longer", name=name)
         for follower in self._followers.values():
             follower.start()
+        self.collector.start()
 
     async def stop(self) -> None:
         """Follow none any more."""
+        await self.collector.stop()
         for follower in self._followers.values():
             await follower.stop()
         await self._couch.close()
-        self._references.close()
+        self._file.close()
+
+    def _statuses(self) -> list[FollowerStatus]:
+        return [follower.status for follower in self._followers.values()]
+
+    def _confirm(self, anew: bool) -> Deferred[bool]:  # noqa: FBT001 -- of one argument
+        asked = [follower.confirm(anew=anew) for follower in self._followers.values()]
+        return gatherResults(asked).addCallback(all)
 
     def here(self) -> list[FollowerStatus]:
         """Return how those are that this process follows."""
-        found = [follower.status for follower in self._followers.values()]
-        return [each for each in found if each.state != "elsewhere"]
+        return [each for each in self._statuses() if each.state != "elsewhere"]
 
     async def told(self) -> list[FollowerStatus]:
         """Return how all are, whichever process follows them.

@@ -1,56 +1,21 @@
-"""Which documents refer to which blobs: an SQLite file (blocks).
+"""Which documents refer to which blobs (blocks).
 
-It is not the catalog's file, because it is rebuilt from CouchDB, and the catalog
-from the tree. It says nothing about whether a blob is here.
-
-Rules of this file: what a document refers to, and up to where its database was
+Rule of this file: what a document refers to, and up to where its database was
 read, are one transaction; so whatever is cut off, what is read again says the
-same again. A damaged file is set aside, and every database is read anew: until
-then none is complete, and nothing is garbage.
+same again.
 """
 
 from __future__ import annotations
 
-import errno
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from dtfc.couchdb.documents import BEGINNING, Reference
+from dtfc.couchdb.referencefile import ReferenceFile
 from dtfc.digest import Digest
-from dtfc.errors import BrokenStore, StoreFailure
-from dtfc.store.schema import is_full, is_spoiled, set_aside
 
-VERSION = 1
-
-TABLES = """
-CREATE TABLE databases (
-    name TEXT PRIMARY KEY, since TEXT NOT NULL, written INTEGER NOT NULL,
-    complete INTEGER NOT NULL, purged INTEGER NOT NULL, instance TEXT NOT NULL,
-    scan INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE documents (
-    database TEXT NOT NULL, document TEXT NOT NULL, scan INTEGER NOT NULL,
-    PRIMARY KEY (database, document)
-) WITHOUT ROWID;
-CREATE TABLE refs (
-    database TEXT NOT NULL, document TEXT NOT NULL, revision TEXT NOT NULL, name TEXT NOT NULL,
-    digest BLOB NOT NULL, length INTEGER,
-    PRIMARY KEY (database, document, revision, name)
-) WITHOUT ROWID;
-CREATE INDEX refs_of ON refs (digest);
-CREATE TABLE unreferenced (digest BLOB PRIMARY KEY, since REAL NOT NULL) WITHOUT ROWID;
-CREATE TRIGGER ref_comes AFTER INSERT ON refs BEGIN
-    DELETE FROM unreferenced WHERE digest = new.digest;
-END;
-"""
-
-_BUSY_SECONDS = 10.0
 _ROWS = 500
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,46 +76,14 @@ class Wanted:
 
 
 class References:
-    """The file of one store; used by one process, whose threads may share it.
+    """What the documents of followed databases refer to.
 
     Args:
-        path: of the file; made if there is none.
-        now: the time of day in seconds.
-
-    Attributes:
-        was_spoiled: whether a damaged file was set aside.
-
-    Raises:
-        BrokenStore: it is of a later version.
-        StoreFailure: it cannot be made.
+        file: where it is kept.
     """
 
-    def __init__(self, path: str, now: Callable[[], float]) -> None:
-        self._path = path
-        self._now = now
-        self._lock = threading.Lock()
-        self.was_spoiled = False
-        try:
-            self._connection = self._open()
-        except OSError as error:
-            raise StoreFailure("open its file of references", error) from error
-        except sqlite3.Error as error:
-            raise _failure("open", error) from error
-
-    def _open(self) -> sqlite3.Connection:
-        try:
-            return _connect(self._path)
-        except sqlite3.Error as error:
-            if not is_spoiled(error):
-                raise
-        self.was_spoiled = True
-        set_aside(self._path)
-        return _connect(self._path)
-
-    def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            self._connection.close()
+    def __init__(self, file: ReferenceFile) -> None:
+        self._file = file
 
     # -- what a follower writes ---------------------------------------------
 
@@ -160,13 +93,11 @@ class References:
         Raises:
             StoreFailure: it cannot be written; nothing of it was.
         """
-        now = self._now()
 
         def work(c: sqlite3.Connection) -> None:
             scan = _known(c, database)
             for each in documents:
                 key = (database, each.id)
-                had = _digests(c, "database = ? AND document = ?", key)
                 c.execute("DELETE FROM refs WHERE database = ? AND document = ?", key)
                 for revision, references in each.leaves:
                     c.executemany(
@@ -180,13 +111,12 @@ class References:
                     c.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", (*key, scan))
                 else:
                     c.execute("DELETE FROM documents WHERE database = ? AND document = ?", key)
-                _let_go(c, had, now)
             c.execute(
                 "UPDATE databases SET since = ?, written = written + 1 WHERE name = ?",
                 (since, database),
             )
 
-        self._write(work)
+        self._file.write(work)
 
     def begin_scan(self, database: str, purged: int, instance: str) -> None:
         """Read a database from its beginning: it is not complete until that is done.
@@ -201,11 +131,12 @@ class References:
             _known(c, database)
             c.execute(
                 "UPDATE databases SET since = ?, written = 0, complete = 0, purged = ?,"
-                " instance = ?, scan = scan + 1 WHERE name = ?",
+                " instance = ?, scan = scan + 1, began = (SELECT pass FROM collector)"
+                " WHERE name = ?",
                 (BEGINNING, purged, instance, database),
             )
 
-        self._write(work)
+        self._file.write(work)
 
     def finish_scan(self, database: str) -> int:
         """Note that a database was read to its end; return how many documents were gone.
@@ -213,20 +144,21 @@ class References:
         Raises:
             StoreFailure: it cannot be written.
         """
-        now = self._now()
 
         def work(c: sqlite3.Connection) -> int:
-            scan = _known(c, database)
-            gone = c.execute(
-                "SELECT document FROM documents WHERE database = ? AND scan < ?", (database, scan)
-            ).fetchall()
-            for (document,) in gone:
-                self._remove(c, "database = ? AND document = ?", (database, document), now)
-            c.execute("DELETE FROM documents WHERE database = ? AND scan < ?", (database, scan))
-            c.execute("UPDATE databases SET complete = 1 WHERE name = ?", (database,))
-            return len(gone)
+            gone = (database, _known(c, database))
+            c.execute(
+                "DELETE FROM refs WHERE database = ?1 AND document IN"
+                " (SELECT document FROM documents WHERE database = ?1 AND scan < ?2)",
+                gone,
+            )
+            done = c.execute("DELETE FROM documents WHERE database = ? AND scan < ?", gone)
+            c.execute(
+                "UPDATE databases SET complete = 1, verified = began WHERE name = ?", (database,)
+            )
+            return done.rowcount
 
-        return self._write(work)
+        return self._file.write(work)
 
     def rewind(self, database: str, since: str, written: int) -> None:
         """Go on from an older checkpoint.
@@ -234,7 +166,7 @@ class References:
         Raises:
             StoreFailure: it cannot be written.
         """
-        self._write(
+        self._file.write(
             lambda c: c.execute(
                 "UPDATE databases SET since = ?, written = ? WHERE name = ?",
                 (since, written, database),
@@ -247,21 +179,13 @@ class References:
         Raises:
             StoreFailure: it cannot be written.
         """
-        now = self._now()
 
         def work(c: sqlite3.Connection) -> None:
-            self._remove(c, "database = ?", (database,), now)
+            c.execute("DELETE FROM refs WHERE database = ?", (database,))
             c.execute("DELETE FROM documents WHERE database = ?", (database,))
             c.execute("DELETE FROM databases WHERE name = ?", (database,))
 
-        self._write(work)
-
-    def _remove(
-        self, c: sqlite3.Connection, where: str, values: tuple[str, ...], now: float
-    ) -> None:
-        had = _digests(c, where, values)
-        c.execute(f"DELETE FROM refs WHERE {where}", values)  # noqa: S608 - constants
-        _let_go(c, had, now)
+        self._file.write(work)
 
     # -- what others ask ----------------------------------------------------
 
@@ -271,7 +195,7 @@ class References:
         Raises:
             StoreFailure: it cannot be read.
         """
-        row = self._read(
+        row = self._file.read(
             lambda c: c.execute(
                 "SELECT since, written, complete, purged, instance, scan FROM databases"
                 " WHERE name = ?",
@@ -289,7 +213,7 @@ class References:
         Raises:
             StoreFailure: it cannot be read.
         """
-        rows = self._read(
+        rows = self._file.read(
             lambda c: c.execute("SELECT name FROM databases ORDER BY name").fetchall()
         )
         return [row[0] for row in rows]
@@ -300,25 +224,12 @@ class References:
         Raises:
             StoreFailure: it cannot be read.
         """
-        row = self._read(
+        row = self._file.read(
             lambda c: c.execute(
                 "SELECT 1 FROM refs WHERE digest = ? LIMIT 1", (digest.raw,)
             ).fetchone()
         )
         return row is not None
-
-    def unreferenced_since(self, digest: Digest) -> float | None:
-        """Return when the last reference to a blob went; None if there never was one.
-
-        Raises:
-            StoreFailure: it cannot be read.
-        """
-        row = self._read(
-            lambda c: c.execute(
-                "SELECT since FROM unreferenced WHERE digest = ?", (digest.raw,)
-            ).fetchone()
-        )
-        return None if row is None else float(row[0])
 
     def all_of(self, database: str) -> Iterator[Wanted]:
         """Go through what the documents of a database refer to, a page at a time.
@@ -330,7 +241,7 @@ class References:
         """
         after = ("", "", "")
         while True:
-            rows = self._read(
+            rows = self._file.read(
                 lambda c, after=after: c.execute(  # type: ignore[misc]  # a default argument
                     "SELECT database, document, revision, name, digest, length FROM refs"
                     " WHERE database = ? AND (document, revision, name) > (?, ?, ?)"
@@ -343,81 +254,14 @@ class References:
                 return
             after = rows[-1][1:4]
 
-    # -- the file -----------------------------------------------------------
-
-    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        with self._lock:
-            c = self._connection
-            try:
-                c.execute("BEGIN IMMEDIATE")
-                try:
-                    done = work(c)
-                    c.execute("COMMIT")
-                except BaseException:
-                    if c.in_transaction:
-                        c.execute("ROLLBACK")
-                    raise
-            except sqlite3.Error as error:
-                raise _failure("write", error) from error
-            return done
-
-    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        with self._lock:
-            try:
-                return work(self._connection)
-            except sqlite3.Error as error:
-                raise _failure("read", error) from error
-
-
-def _connect(path: str) -> sqlite3.Connection:
-    c = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    try:
-        c.execute("PRAGMA journal_mode=WAL")
-        c.execute("PRAGMA synchronous=NORMAL")
-        _ready(c, path)
-    except BaseException:
-        c.close()
-        raise
-    return c
-
-
-def _ready(c: sqlite3.Connection, path: str) -> None:
-    (version,) = c.execute("PRAGMA user_version").fetchone()
-    if version > VERSION:
-        raise BrokenStore(path, f"is version {version}; this program knows {VERSION}")
-    if version == 0:
-        c.executescript(f"BEGIN;{TABLES}PRAGMA user_version={VERSION};COMMIT;")
-    # A damaged file shows itself here rather than at the first change.
-    for table in ("databases", "documents", "refs", "unreferenced"):
-        c.execute(f"SELECT * FROM {table} LIMIT 1").fetchone()  # noqa: S608 - constants
-
-
-def _failure(what: str, error: sqlite3.Error) -> StoreFailure:
-    code = errno.ENOSPC if is_full(error) else errno.EIO
-    return StoreFailure(f"{what} its file of references", OSError(code, str(error)))
-
 
 def _known(c: sqlite3.Connection, database: str) -> int:
     """Return which reading of a database this is; enter it if it is unknown."""
     c.execute(
-        "INSERT OR IGNORE INTO databases VALUES (?, ?, 0, 0, 0, '', 0)", (database, BEGINNING)
+        "INSERT OR IGNORE INTO databases VALUES (?, ?, 0, 0, 0, '', 0, 0, 0)", (database, BEGINNING)
     )
     (scan,) = c.execute("SELECT scan FROM databases WHERE name = ?", (database,)).fetchone()
     return int(scan)
-
-
-def _digests(c: sqlite3.Connection, where: str, values: tuple[str, ...]) -> set[bytes]:
-    rows = c.execute(f"SELECT DISTINCT digest FROM refs WHERE {where}", values)  # noqa: S608
-    return {row[0] for row in rows}
-
-
-def _let_go(c: sqlite3.Connection, digests: set[bytes], now: float) -> None:
-    """Note of each that nothing refers to it any more, if that is so."""
-    c.executemany(
-        "INSERT OR IGNORE INTO unreferenced SELECT ?1, ?2"
-        " WHERE NOT EXISTS (SELECT 1 FROM refs WHERE digest = ?1)",
-        [(digest, now) for digest in digests],
-    )
 
 
 def _wanted(row: tuple[str, str, str, str, bytes, int | None]) -> Wanted:

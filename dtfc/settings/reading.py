@@ -198,6 +198,15 @@ def _contradictions(settings: Settings, given: Mapping[str, Given]) -> Iterator[
         yield BadSetting(
             given["couchdb-db"].where, "couchdb-db names a database, and couchdb no server"
         )
+    if settings.purge_untracked is not None and not settings.couchdb_db:
+        yield BadSetting(
+            given["purge-untracked"].where,
+            "purge-untracked collects what no database refers to, and no couchdb-db is named",
+        )
+    if settings.purge_dry_run and settings.purge_untracked is None:
+        yield BadSetting(
+            given["purge-dry-run"].where, "purge-dry-run is for purge-untracked, which is not given"
+        )
     if settings.max_request_line > settings.max_head:
         where = given.get("max-request-line") or given["max-head"]
         yield BadSetting(

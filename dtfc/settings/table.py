@@ -585,6 +585,39 @@ class Settings:
         "The largest document that is read to see what it refers to (413).",
         reloadable=True,
     )
+    purge_untracked: float | None = optional(
+        ACCESS,
+        "TIME",
+        values.duration(),
+        "Collect blobs that no document of a --couchdb-db has referred to for so long. Only time "
+        "counts in which every database was followed. The first pass only reports.",
+        default_note="nothing is collected",
+    )
+    purge_dry_run: bool = switch(
+        ACCESS, "Collect nothing, only report what --purge-untracked would collect."
+    )
+    purge_period: float = setting(
+        ACCESS,
+        "TIME",
+        values.duration(),
+        "1h",
+        "Between two passes of the collector.",
+    )
+    purge_verify: float = setting(
+        ACCESS,
+        "TIME",
+        values.duration(0),
+        "1d",
+        "Before anything is collected, all databases are read from their beginning, but no more "
+        "often than this.",
+    )
+    undelete: float = setting(
+        ACCESS,
+        "TIME",
+        values.duration(0),
+        "7d",
+        "How long a blob that was collected can come back (dtfc undelete).",
+    )
     host: tuple[str, ...] = several(
         ACCESS,
         "NAME",

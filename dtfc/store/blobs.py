@@ -16,6 +16,7 @@ from dtfc.digest import Digest
 from dtfc.errors import Absent, StaysDeleted, StoreFailure
 from dtfc.store import notes
 from dtfc.store.catalog import Catalog, Reindexed
+from dtfc.store.collected import Collected
 from dtfc.store.door import Door, forbidden, holds, refuse_marked
 from dtfc.store.facts import BlobInfo, Deleted, Heard, Marker, Space, Stored
 from dtfc.store.folders import Folders
@@ -162,8 +163,15 @@ class Store:
         self._running = running
         self.repair = Repair(layout, volume, folders, catalog)
         self.memory = Memory(catalog)
+        self.collected = Collected(layout, volume, folders, catalog)
         self._graves = Graves(
-            layout, volume, folders, catalog, memory=self.memory, repair=self.repair
+            layout,
+            volume,
+            folders,
+            catalog,
+            memory=self.memory,
+            repair=self.repair,
+            release=self.collected.release,
         )
         self._door = Door(layout, volume, folders, catalog, repair=self.repair, graves=self._graves)
         self._partials = Partials(layout.own("partial"), self._door, volume)

@@ -29,6 +29,7 @@ from dtfc.errors import Absent, Denied, DtfcError
 from dtfc.store import notes
 from dtfc.store.catalog import Catalog
 from dtfc.store.chunkmap import CHUNK, ChunkMap
+from dtfc.store.collected import renew
 from dtfc.store.facts import BlobInfo, Marker, Stored
 from dtfc.store.folders import Folders
 from dtfc.store.graves import Graves, clear, describe
@@ -258,6 +259,8 @@ class Door:
                             raise
             if not new:
                 self._sync_theirs(folder)
+                with self._volume.failing("note that a blob was stored again"):
+                    renew(folder)
                 if name is not None:
                     self._add_name(folder, name)
             info = self._present(folder, digest)

@@ -26,6 +26,8 @@ from dtfc.store.listing import Tombstone
 from dtfc.store.records import Record, newest, next_deletion, next_revival
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dtfc.digest import Digest
     from dtfc.store.catalog import Catalog
     from dtfc.store.folders import Folders
@@ -48,6 +50,7 @@ class Graves:
         catalog: told of every deletion before it is acknowledged.
         memory: told of every record before the catalog is.
         repair: keeps the quarantine.
+        release: removes what was collected of a blob that is deleted.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Graves:
         *,
         memory: Memory,
         repair: Repair,
+        release: Callable[[Digest], None],
     ) -> None:
         self._layout = layout
         self._volume = volume
@@ -66,6 +70,7 @@ class Graves:
         self._catalog = catalog
         self._memory = memory
         self._repair = repair
+        self._release = release
 
     # -- deleting -----------------------------------------------------------
 
@@ -100,6 +105,7 @@ class Graves:
             if not buried:
                 self._bury_after_all(digest, folder, line)
             self._repair.release(digest)
+            self._release(digest)
             node = text_of(marker, "node") or self._layout.node_id
             self._catalog.forget(digest, None if at is None else Tombstone(digest, at, node))
         return Deleted(info, at)
@@ -201,6 +207,7 @@ class Graves:
                 remove_file(folder, notes.RECORD)
         self._folders.sync_leaf(digest, folder)
         self._repair.release(digest)
+        self._release(digest)
         try:
             if not buried:
                 # There is room now, or the record is not to be had.

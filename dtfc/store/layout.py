@@ -30,7 +30,7 @@ OWN = ".dtfc"
 _SHARD = re.compile(r"[0-9a-f]{2}\Z")
 _REST = re.compile(r"[0-9a-f]{124}\Z")
 _NODE = re.compile(r"[0-9a-f]{32}\Z")
-_OWN_FOLDERS = ("tmp", "partial", "uploads", "quarantine", "catalog", "log")
+_OWN_FOLDERS = ("tmp", "partial", "uploads", "quarantine", "collected", "catalog", "log")
 _FORMAT_LIMIT = 4096
 
 

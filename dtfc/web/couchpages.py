@@ -45,6 +45,29 @@ class CouchPages:
         await self._gate.let_in(request, Verb.PUT)
         _answer(request, [*map(_plain, await self._following.told())])
 
+    async def garbage(self, request: Request) -> None:
+        """Answer what no document refers to, and what was collected."""
+        await self._gate.let_in(request, Verb.PUT)
+        found = await self._following.collector.garbage()
+        told = {
+            "last_pass": found.told or None,
+            "blobs": found.blobs,
+            "bytes": found.bytes,
+            "oldest": [
+                {
+                    "sha512": each.seen.digest.hex,
+                    "length": each.seen.length,
+                    "seconds": round(each.seconds),
+                }
+                for each in found.first
+            ],
+            "collected": [
+                {"sha512": each.digest.hex, "length": each.length, "filename": each.name}
+                for each in found.lying
+            ],
+        }
+        _answer(request, told)
+
     async def missing(self, request: Request, name: str) -> None:
         """Answer which blobs a database's documents refer to that are not here."""
         await self._gate.let_in(request, Verb.PUT)

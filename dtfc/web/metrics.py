@@ -19,6 +19,7 @@ from dtfc import __version__
 from dtfc.web.families import REQUESTS, STALL_MAX, Family, Labels, Rule
 
 if TYPE_CHECKING:
+    from dtfc.couchdb.collector import Collector as GarbageCollector
     from dtfc.couchdb.follower import FollowerStatus
     from dtfc.integrity.upkeep import Upkeep
     from dtfc.peers.deletions import Deletions
@@ -68,6 +69,7 @@ class Metrics:
     Attributes:
         replicas: copies to other nodes; None if nothing is copied.
         followed: how the databases are that this process follows.
+        collector: of what no document refers to; None where there is none.
         asked_couchdb: how often CouchDB was asked, by what came of it; None if it never is.
     """
 
@@ -91,6 +93,7 @@ class Metrics:
         self._peers = peers
         self.replicas: Replicas | None = None
         self.followed: Callable[[], Sequence[FollowerStatus]] = tuple
+        self.collector: GarbageCollector | None = None
         self.asked_couchdb: Callable[[], Mapping[str, int] | None] = lambda: None
         self._deletions = deletions
         self._receivers = receivers
@@ -326,6 +329,30 @@ class Metrics:
                 if each.heard is not None
             },
         )
+        yield from self._of_collector()
+
+    def _of_collector(self) -> Iterator[Family]:
+        if self.collector is None:
+            return
+        counts, known = self.collector.counts, self.collector.known
+        for name, text, value in (
+            ("dtfc_gc_passes", "Passes of the collector.", counts["passes"]),
+            ("dtfc_gc_held_up", "Passes that could not collect.", counts["held_up"]),
+            ("dtfc_gc_deleted", "Blobs collected.", counts["blobs"]),
+            ("dtfc_gc_deleted_bytes", "Bytes of these.", counts["bytes"]),
+            (
+                "dtfc_gc_restored",
+                "Collected blobs that came back.",
+                counts["restored"],
+            ),
+            ("dtfc_gc_expired", "Collected blobs that are gone for good.", counts["expired"]),
+        ):
+            yield _counter(name, text, value)
+        for name, text, key in (
+            ("dtfc_gc_candidates", "Blobs that no document refers to.", "candidates"),
+            ("dtfc_gc_candidate_bytes", "Bytes of these.", "candidate_bytes"),
+        ):
+            yield _gauge(name, text, known.get(key, 0), "sum")
 
     def _of_loads(self) -> Iterator[Family]:
         loads = self._loads

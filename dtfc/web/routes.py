@@ -182,6 +182,12 @@ class Routes:
             raise NotFound
         await self._couch.databases(request)
 
+    @app.route("/couchdb/garbage", methods=["GET"])
+    async def garbage(self, request: Request) -> None:
+        if self._couch is None:
+            raise NotFound
+        await self._couch.garbage(request)
+
     @app.route("/couchdb/<name>/missing", methods=["GET"])
     async def missing(self, request: Request, name: str) -> None:
         if self._couch is None:

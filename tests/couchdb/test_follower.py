@@ -14,6 +14,7 @@ from dtfc.couchdb.asking import DatabaseGone
 from dtfc.couchdb.documents import Change, Page, Reference
 from dtfc.couchdb.feed import Checkpoint, Info
 from dtfc.couchdb.follower import LOOK_EVERY, Follower
+from dtfc.couchdb.referencefile import ReferenceFile
 from dtfc.couchdb.references import DocumentState, References
 from dtfc.digest import Digest
 from dtfc.disk import InlineDisk
@@ -98,7 +99,8 @@ class Rig:
     def __init__(self, folder: Path) -> None:
         self.clock = Clock()
         self.database = Written()
-        self.references = References(str(folder / "references.sqlite"), self.clock.seconds)
+        self.file = ReferenceFile(str(folder / "references.sqlite"))
+        self.references = References(self.file)
         self.follower = self.start()
 
     def start(self) -> Follower:
@@ -132,7 +134,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     rig = Rig(tmp_path)
     yield rig
     rig.stop()
-    rig.references.close()
+    rig.file.close()
 
 
 def test_what_is_written_is_known(rig: Rig) -> None:
