@@ -153,7 +153,7 @@ class Collector:
     async def _run(self) -> None:
         await self._tried(self._take_over)
         while True:
-            await deferLater(self._clock, STEP)
+            await deferLater(self._clock, min(STEP, self._terms.period))
             await self._tried(self.step)
 
     async def _tried(self, act: Callable[[], Any]) -> None:
