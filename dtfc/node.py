@@ -28,7 +28,8 @@ from twisted.web.resource import Resource
 from dtfc.access.signatures import Secrets
 from dtfc.access.verbs import Verb
 from dtfc.couchdb.client import Couch
-from dtfc.couchdb.following import Following, read_user
+from dtfc.couchdb.following import Following
+from dtfc.couchdb.nodeuser import node_user
 from dtfc.couchdb.referencefile import ReferenceFile
 from dtfc.couchdb.sessions import Sessions
 from dtfc.disk import DiskThreads, NodeDisk
@@ -592,10 +593,10 @@ class Node(MultiService):
         """
         if settings.couchdb is None or not settings.couchdb_db:
             return None
-        credential = read_user(settings.couchdb_user_file)
+        user = node_user(settings.couchdb_user_file, settings.couchdb_user_auth, self._ticks)
         self._following = following = Following(
             Couch(self._reactor, settings.couchdb, settings.couchdb_timeout),
-            credential,
+            user,
             settings.couchdb_db,
             ReferenceFile(store.layout.own("references.sqlite")),
             self._disk,

@@ -70,6 +70,7 @@ NOTHING_GIVEN = {
     "peer-key": None,
     "couchdb": None,
     "couchdb-user-file": None,
+    "couchdb-user-auth": None,
     "couchdb-read": None,
     "couchdb-cache": None,
     "couchdb-timeout": None,

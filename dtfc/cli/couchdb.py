@@ -8,7 +8,7 @@ from typing import Any
 
 from dtfc.access.sessions import Credential
 from dtfc.couchdb.client import Couch
-from dtfc.couchdb.following import read_user
+from dtfc.couchdb.nodeuser import read_user
 from dtfc.couchdb.preparing import PATIENCE, prepare
 from dtfc.errors import BadSetting, CouchUnreached
 from dtfc.settings.values import database as database_name

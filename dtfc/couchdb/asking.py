@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from dtfc.access.sessions import Credential
 from dtfc.couchdb.client import Answer, Couch
 from dtfc.couchdb.documents import parse_json
+from dtfc.couchdb.nodeuser import NodeUser
 from dtfc.errors import CouchUnreached
 
 #: Seconds for an answer that may be long.
@@ -30,15 +30,15 @@ class Asking:
 
     Args:
         couch: where it is.
-        credential: of a user who may read it; None for anybody.
+        user: who may read it.
         name: of the database.
     """
 
-    def __init__(self, couch: Couch, credential: Credential | None, name: str) -> None:
-        self.couch = couch
-        self.credential = credential
+    def __init__(self, couch: Couch, user: NodeUser, name: str) -> None:
+        self._couch = couch
+        self._user = user
         self.name = name
-        self.path = f"/{quote(name, safe='')}"
+        self._path = f"/{quote(name, safe='')}"
 
     async def ask(self, method: str, below: str, most: int, content: Any = None) -> Answer:
         """Make a request, and take whatever status comes.
@@ -54,9 +54,47 @@ class Asking:
             TooLarge: the answer is larger.
         """
         sent = None if content is None else json.dumps(content).encode()
-        return await self.couch.ask(
-            method, f"{self.path}{below}", self.credential, most, content=sent, seconds=PATIENCE
-        )
+        again = True
+        while True:
+            credential, fields = await self._user.brings(self._couch)
+            answer = await self._couch.ask(
+                method,
+                f"{self._path}{below}",
+                credential,
+                most,
+                content=sent,
+                fields=fields,
+                seconds=PATIENCE,
+            )
+            if answer.status != 401 or not self._user.refused() or not again:
+                return answer
+            again = False
+
+    async def wait(self, below: str, silence: float) -> None:
+        """GET what says nothing of interest, and takes its time, until it is over.
+
+        Args:
+            below: the path below the database, percent-encoded, with its first slash.
+            silence: seconds without a byte after which it is given up.
+
+        Raises:
+            CouchUnreached: it broke off, was silent for so long, or is a refusal.
+            DatabaseGone: it is not there.
+        """
+        again = True
+        while True:
+            credential, fields = await self._user.brings(self._couch)
+            status = await self._couch.stream(
+                f"{self._path}{below}",
+                credential,
+                lambda _block: None,
+                silence=silence,
+                fields=fields,
+            )
+            if status != 401 or not self._user.refused() or not again:
+                break
+            again = False
+        self.require(status)
 
     async def get(self, below: str, most: int) -> bytes:
         """GET something that has to be there.

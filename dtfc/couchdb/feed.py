@@ -18,7 +18,6 @@ from urllib.parse import quote, urlencode
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from dtfc.access.sessions import Credential
 from dtfc.couchdb.asking import Asking, json_object, made
 from dtfc.couchdb.client import Couch
 from dtfc.couchdb.documents import (
@@ -32,6 +31,7 @@ from dtfc.couchdb.documents import (
     sequence,
 )
 from dtfc.couchdb.leaves import LARGEST_BODY, Leaves
+from dtfc.couchdb.nodeuser import NodeUser
 from dtfc.couchdb.references import DocumentState
 from dtfc.errors import CouchUnreached, TooLarge
 
@@ -80,7 +80,7 @@ class Database:
 
     Args:
         couch: where it is.
-        credential: of a user who may read it; None for anybody.
+        user: who may read it.
         name: of the database.
         node_id: of this node.
         clock: measures how long a feed is waited for.
@@ -89,13 +89,13 @@ class Database:
     def __init__(
         self,
         couch: Couch,
-        credential: Credential | None,
+        user: NodeUser,
         name: str,
         node_id: str,
         clock: IReactorTime,
     ) -> None:
         self.name = name
-        self._asking = Asking(couch, credential, name)
+        self._asking = Asking(couch, user, name)
         self._leaves = Leaves(self._asking)
         self._local = f"/_local/dtfc-{quote(node_id, safe='')}"
         self._clock = clock
@@ -157,15 +157,12 @@ class Database:
             "heartbeat": str(int(HEARTBEAT * 1000)),
             "since": as_parameter(since),
         }
-        path = f"{self._asking.path}/_changes?{urlencode(query)}"
         waiting = Deferred.fromCoroutine(
-            self._asking.couch.stream(
-                path, self._asking.credential, lambda _block: None, silence=3 * HEARTBEAT
-            )
+            self._asking.wait(f"/_changes?{urlencode(query)}", 3 * HEARTBEAT)
         )
         over = self._clock.callLater(seconds, waiting.cancel)
         try:
-            status = await waiting
+            await waiting
         except CancelledError:
             if over.active():
                 raise
@@ -173,7 +170,6 @@ class Database:
         finally:
             if over.active():
                 over.cancel()
-        self._asking.require(status)
         return True
 
     async def states(self, changes: Sequence[Change]) -> tuple[list[DocumentState], int]:

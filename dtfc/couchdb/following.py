@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,22 +9,17 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
-from dtfc.access.sessions import Credential
 from dtfc.couchdb.client import Couch
 from dtfc.couchdb.collecting import CollectorTerms
 from dtfc.couchdb.collector import Collector, Stock
 from dtfc.couchdb.feed import Database
 from dtfc.couchdb.follower import Follower, FollowerStatus
 from dtfc.couchdb.marks import Marks
+from dtfc.couchdb.nodeuser import NodeUser
 from dtfc.couchdb.referencefile import ReferenceFile
 from dtfc.couchdb.references import References, Wanted
 from dtfc.digest import Digest
 from dtfc.disk import Disk
-from dtfc.errors import BadSetting
-from dtfc.guarded import read_guarded
-
-#: Bytes of the file with the node's own user.
-LARGEST_USER_FILE = 4096
 
 #: Blobs that one answer names as missing.
 MOST_MISSING = 1000
@@ -51,7 +45,7 @@ class Following:
 
     Args:
         couch: where they are.
-        credential: of the node's own user; None for anybody.
+        user: the node's own.
         names: of the databases.
         file: where is kept what they refer to; closed with this.
         disk: where files block.
@@ -68,7 +62,7 @@ class Following:
     def __init__(
         self,
         couch: Couch,
-        credential: Credential | None,
+        user: NodeUser,
         names: Sequence[str],
         file: ReferenceFile,
         disk: Disk,
@@ -86,7 +80,7 @@ class Following:
         self._disk = disk
         self._followers = {
             name: Follower(
-                Database(couch, credential, name, node_id, reactor),
+                Database(couch, user, name, node_id, reactor),
                 references,
                 disk,
                 reactor,
@@ -174,25 +168,3 @@ class Following:
             return Missing(self._told(name), some, len(found) > MOST_MISSING)
 
         return await self._disk.run(look)
-
-
-def read_user(path: str | None) -> Credential | None:
-    """Read the node's own user of CouchDB (blocks).
-
-    Args:
-        path: of a file with ``name:password``; None for anybody.
-
-    Raises:
-        BadSetting: it cannot be read, may be read by everybody, or holds no user.
-    """
-    if path is None:
-        return None
-    line = read_guarded("couchdb-user-file", path, LARGEST_USER_FILE).strip()
-    name, colon, password = line.partition(b":")
-    if not name or not colon or not password or b"\n" in line:
-        raise BadSetting("couchdb-user-file", f"{path}: it is not one line, name:password")
-    try:
-        shown = name.decode("utf-8")
-    except UnicodeDecodeError:
-        raise BadSetting("couchdb-user-file", f"{path}: the name is not UTF-8") from None
-    return Credential("basic", base64.b64encode(line).decode("ascii"), shown)

@@ -535,6 +535,15 @@ class Settings:
         path=True,
         default_note="the databases are read as anybody",
     )
+    couchdb_user_auth: str = setting(
+        ACCESS,
+        "HOW",
+        values.one_of("basic", "cookie", "proxy", "proxy-sha1"),
+        "basic",
+        "How the node proves to be the user of --couchdb-user-file: by password with each request, "
+        "by a session that it opens, or by the secret that CouchDB shares with proxies, which then "
+        "stands for the password (proxy-sha1: of a CouchDB before 3.3).",
+    )
     couchdb_grant: tuple[Grant, ...] = several(
         ACCESS,
         "ROLE=VERBS",

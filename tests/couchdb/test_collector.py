@@ -17,6 +17,7 @@ from dtfc.couchdb.collecting import CollectorTerms
 from dtfc.couchdb.collector import STEP
 from dtfc.couchdb.documents import Reference
 from dtfc.couchdb.following import Following
+from dtfc.couchdb.nodeuser import Anybody
 from dtfc.couchdb.referencefile import ReferenceFile
 from dtfc.couchdb.references import DocumentState, References
 from dtfc.digest import Digest
@@ -113,7 +114,7 @@ class Site:
         couch: Any = self.couch
         self.node = Following(
             couch,
-            None,
+            Anybody(),
             self.names,
             ReferenceFile(self.path),
             InlineDisk(),
@@ -376,10 +377,17 @@ class Garbage(RuleBasedStateMachine):
         assert digest.hex not in self.site.couch.referenced(), "it is referred to"
         assert self.now - self.wanted[digest] >= GRACE, "it is too soon"
 
-    def note(self) -> None:
-        """Remember of all that is referred to that it is so now."""
-        for text in self.site.couch.referenced():
-            self.wanted[Digest.from_hex(text)] = self.now
+    def wait(self, seconds: float) -> None:
+        """Let time go by, and note what is referred to, and could be seen to be.
+
+        What came and went before anybody could ask is nothing that anybody knows:
+        a follower that has failed comes back within a minute.
+        """
+        for minute in range(int(seconds // STEP)):
+            self.site.wait(STEP)
+            if minute >= 2 and not self.site.couch.away:
+                for text in self.site.couch.referenced():
+                    self.wanted[Digest.from_hex(text)] = self.now
 
     def database(self, which: bool) -> Database35:  # noqa: FBT001 -- drawn
         names = sorted(self.site.couch.databases)
@@ -392,24 +400,19 @@ class Garbage(RuleBasedStateMachine):
 
     @rule(which=st.booleans(), name=names, digests=digests, loser=st.booleans())
     def edit(self, which: bool, name: str, digests: list[Digest], loser: bool) -> None:  # noqa: FBT001
-        self.note()
         database = self.database(which)
         document = database.documents.get(name)
         rev = min(document.leaves) if document is not None and loser else None
         database.edit(name, refers(*digests), rev)
-        self.note()
 
     @rule(which=st.booleans(), name=names, digests=digests)
     def conflict(self, which: bool, name: str, digests: list[Digest]) -> None:  # noqa: FBT001
-        self.note()
         self.database(which).conflict(name, refers(*digests))
-        self.note()
 
     @rule(which=st.booleans(), name=names, body=st.booleans())
     def delete_the_winner(self, which: bool, name: str, body: bool) -> None:  # noqa: FBT001
         database = self.database(which)
         if name in database.documents:
-            self.note()
             kept = refers(*DIGESTS) if body else {}
             database.edit(name, {"_deleted": True, **kept})
 
@@ -417,12 +420,10 @@ class Garbage(RuleBasedStateMachine):
     def purge(self, which: bool, name: str) -> None:  # noqa: FBT001
         database = self.database(which)
         if name in database.documents:
-            self.note()
             database.purge(name, database.documents[name].winner)
 
     @rule()
     def make_a_database_anew(self) -> None:
-        self.note()
         self.site.couch.make("scans")
 
     @rule(which=st.booleans(), rewinds=st.booleans())
@@ -436,26 +437,25 @@ class Garbage(RuleBasedStateMachine):
     @rule(hours=st.integers(0, 3))
     def be_down(self, hours: int) -> None:
         self.site.stop()
-        self.note()
         self.site.clock.advance(hours * 3600.0)
         self.site.start()
 
     @rule()
     def an_hour_without_couchdb(self) -> None:
         self.site.couch.leave()
-        self.site.wait(3600)
+        self.wait(3600)
         self.site.couch.come_back()
 
     @rule(minutes=st.integers(1, 30))
     def time_goes_by(self, minutes: int) -> None:
-        self.site.wait(60.0 * minutes)
+        self.wait(60.0 * minutes)
 
     @rule()
     def settle(self) -> None:
         here = set(self.site.shelf.here) | self.site.shelf.aside
         for database in self.site.couch.databases.values():
             database.rewinds = False
-        self.site.wait(LONG_ENOUGH)
+        self.wait(LONG_ENOUGH)
         wanted = {Digest.from_hex(text) for text in self.site.couch.referenced()}
         assert set(self.site.shelf.here) == here & wanted
 

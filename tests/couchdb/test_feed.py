@@ -16,6 +16,7 @@ from dtfc.couchdb.client import Answer
 from dtfc.couchdb.documents import Change
 from dtfc.couchdb.feed import LARGEST_PAGE, Checkpoint, Database, Info
 from dtfc.couchdb.leaves import LARGEST_BODY
+from dtfc.couchdb.nodeuser import Anybody
 from dtfc.digest import Digest
 from dtfc.errors import CouchUnreached, TooLarge
 
@@ -55,7 +56,7 @@ def couch() -> Scripted:
 @pytest.fixture
 def database(couch: Scripted) -> Database:
     asked: Any = couch
-    return Database(asked, None, "a/b", "node", Clock())
+    return Database(asked, Anybody(), "a/b", "node", Clock())
 
 
 def refers(digest: Digest, revision: str = "1-a") -> dict[str, Any]:
@@ -194,7 +195,7 @@ async def test_what_it_remembers_wrongly_is_nothing(couch: Scripted, database: D
 async def test_it_is_waited_for_no_longer_than_asked(couch: Scripted) -> None:
     clock = Clock()
     asked: Any = couch
-    waiting = Deferred.fromCoroutine(Database(asked, None, "a", "node", clock).wait("5", 60))
+    waiting = Deferred.fromCoroutine(Database(asked, Anybody(), "a", "node", clock).wait("5", 60))
     assert query(couch.asked[0][1])["feed"] == ["longpoll"]
     clock.advance(60)
     assert await waiting is False
@@ -204,7 +205,7 @@ async def test_it_is_waited_for_no_longer_than_asked(couch: Scripted) -> None:
 async def test_a_change_ends_the_waiting(couch: Scripted) -> None:
     clock = Clock()
     asked: Any = couch
-    waiting = Deferred.fromCoroutine(Database(asked, None, "a", "node", clock).wait("5", 60))
+    waiting = Deferred.fromCoroutine(Database(asked, Anybody(), "a", "node", clock).wait("5", 60))
     couch.streaming.callback(200)
     assert await waiting is True
     assert clock.getDelayedCalls() == []

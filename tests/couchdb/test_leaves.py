@@ -12,6 +12,7 @@ import pytest_twisted
 from dtfc.couchdb.asking import Asking, DatabaseGone
 from dtfc.couchdb.client import Answer
 from dtfc.couchdb.leaves import AT_ONCE, LARGEST_BODY, Leaves, Revision
+from dtfc.couchdb.nodeuser import Anybody
 from dtfc.errors import CouchUnreached, TooLarge
 
 
@@ -73,7 +74,7 @@ def _json(value: Any, status: int = 200) -> Answer:
 
 def leaves_of(server: Server) -> Leaves:
     couch: Any = server
-    return Leaves(Asking(couch, None, "a/b"))
+    return Leaves(Asking(couch, Anybody(), "a/b"))
 
 
 async def revisions(server: Server, wanted: list[Revision]) -> list[Revision | None]:

@@ -62,13 +62,14 @@ def root(pouch: Pouch) -> str:
 def follow(live: Live, pouch: Pouch, root: str, tmp_path: Path) -> Callable[..., LiveNode]:
     """Make a database, and a node that follows it as the administrator."""
 
-    def begin(database: str) -> LiveNode:
+    def begin(database: str, *flags: str) -> LiveNode:
         assert pouch.ask("PUT", f"/{database}", user=root)[0] == 201
         user = tmp_path / "user"
         user.write_text("root:relax\n")
         user.chmod(0o600)
         return live(
-            *("--couchdb", pouch.url, "--couchdb-db", database, "--couchdb-user-file", str(user))
+            *("--couchdb", pouch.url, "--couchdb-db", database, "--couchdb-user-file", str(user)),
+            *flags,
         )
 
     return begin
@@ -94,6 +95,12 @@ def test_documents_come_change_and_go(
     gone = {"_rev": revision, "_deleted": True, "dtfc": {"other.jpg": entry(b"other")}}
     assert pouch.ask("PUT", "/photos/a", gone, root)[0] == 201
     until(lambda: missing(node, "photos")["missing"] == [], node.log)
+
+
+def test_a_session_will_do(follow: Callable[..., LiveNode], pouch: Pouch, root: str) -> None:
+    node = follow("by_session", "--couchdb-user-auth", "cookie")
+    assert pouch.ask("PUT", "/by_session/a", {"dtfc": {"x": entry(b"x")}}, root)[0] == 201
+    until(lambda: names(node, "by_session") == {"x"}, node.log)
 
 
 def test_who_lost_a_conflict_counts(
