@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dtfc.couchdb.patterns import Pattern
@@ -15,6 +15,12 @@ CHARACTERS = "ab1_ .\n-"
 
 def found(pattern: str, text: str) -> bool:
     return Pattern(pattern).found_in(text, lambda _steps: None)
+
+
+def found_by_python(pattern: str, text: str) -> bool:
+    # Up to 3.13 nothing at all is no place for \\B there; PCRE and JavaScript find it.
+    assume(text or r"\B" not in pattern)
+    return bool(re.search(pattern, text, re.ASCII))
 
 
 def repeated(pieces: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
@@ -39,13 +45,13 @@ patterns = st.recursive(single, repeated, max_leaves=8)
 
 @given(patterns, st.text(CHARACTERS, max_size=8))
 def test_it_finds_what_python_finds(pattern: str, text: str) -> None:
-    assert found(pattern, text) == bool(re.search(pattern, text, re.ASCII))
+    assert found(pattern, text) == found_by_python(pattern, text)
 
 
 @given(patterns, st.text("aAbB1", max_size=6))
 def test_it_finds_in_any_case_what_python_finds(pattern: str, text: str) -> None:
     pattern = f"(?i){pattern}"
-    assert found(pattern, text) == bool(re.search(pattern, text, re.ASCII))
+    assert found(pattern, text) == found_by_python(pattern, text)
 
 
 @pytest.mark.parametrize(
