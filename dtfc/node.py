@@ -29,6 +29,9 @@ from dtfc.access.signatures import Secrets
 from dtfc.access.verbs import Verb
 from dtfc.couchdb.client import Couch
 from dtfc.couchdb.following import Following, read_user
+from dtfc.couchdb.prefetching import LargerThanWanted, Prefetching
+from dtfc.couchdb.prefetchlist import PrefetchList
+from dtfc.couchdb.prefetchrules import read_rules
 from dtfc.couchdb.references import References
 from dtfc.couchdb.sessions import Sessions
 from dtfc.disk import DiskThreads, NodeDisk
@@ -411,6 +414,7 @@ class Node(MultiService):
             None if self._replicas is None else self._replicas.stop,
             self._discovery.stopService,
             None if self._upkeep is None else self._upkeep.stop,
+            None if self._following is None else self._following.stop_prefetching,
             None if self._deletions is None else self._deletions.stop,
             None if self._loader is None else self._loader.stop,
             None if self._writer is None else self._writer.stop,
@@ -586,25 +590,40 @@ class Node(MultiService):
         """Make what follows CouchDB's databases, if any is to be followed.
 
         Raises:
-            BadSetting: the node's own user cannot be read.
+            BadSetting: the node's own user, or the file of selectors, cannot be read.
             BrokenStore, StoreFailure: the file of references cannot be used.
         """
         if settings.couchdb is None or not settings.couchdb_db:
             return None
         credential = read_user(settings.couchdb_user_file)
+        rules = read_rules(settings.couchdb_prefetch, settings.couchdb_db)
+        references = References(store.layout.own("references.sqlite"), self._reactor.seconds)
+        prefetching = Prefetching(
+            PrefetchList(references, settings.couchdb_prefetch_max_size),
+            self._disk,
+            self._reactor,
+            holds=store.holds,
+            load=self._load_up_to,
+            jobs=settings.couchdb_prefetch_jobs,
+            ticks=self._ticks,
+            chance=self._random,
+        )
         self._following = following = Following(
             Couch(self._reactor, settings.couchdb, settings.couchdb_timeout),
             credential,
             settings.couchdb_db,
-            References(store.layout.own("references.sqlite"), self._reactor.seconds),
+            references,
             self._disk,
             node_id=store.node_id,
             reactor=self._reactor,
             ticks=self._ticks,
             chance=self._random,
+            rules=rules,
+            prefetching=None if settings.couchdb_prefetch == "none" else prefetching,
         )
         if self._metrics is not None:
             self._metrics.followed = following.here
+            self._metrics.prefetching = following.prefetching
         return CouchPages(following, self._gate, store.holds)
 
     def _open_audit_log(self) -> None:
@@ -726,6 +745,21 @@ class Node(MultiService):
                 return await load.finished()
 
         return Deferred.fromCoroutine(bring())
+
+    async def _load_up_to(self, digest: Digest, most: int | None) -> object:
+        """Bring a blob from the peers that nobody waits for, if it is no larger.
+
+        Raises:
+            LargerThanWanted: it is.
+        """
+        if self._loader is None:
+            raise Draining
+        with self._loader.ensure(digest) as load:
+            if most is not None:
+                length = await load.sized()
+                if length > most:
+                    raise LargerThanWanted(length)
+            return await load.finished()
 
     def _peers_changed(self, change: RosterChange) -> None:
         self._discovery.sync()

@@ -11,7 +11,7 @@ blobs as much as the winner (api/database/changes.rst).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -52,6 +52,8 @@ HEARTBEAT = 10.0
 PATIENCE = 60.0
 
 T = TypeVar("T")
+
+Pick = Callable[[Sequence[Mapping[str, Any]]], Awaitable[Sequence[bool | None]]]
 
 _NO_BULK_GET = frozenset({400, 404, 405, 501})
 
@@ -97,6 +99,7 @@ class Database:
         name: of the database.
         node_id: of this node.
         clock: measures how long a feed is waited for.
+        pick: tells of documents whether their blobs are to be loaded; None: of none.
     """
 
     def __init__(
@@ -106,8 +109,11 @@ class Database:
         name: str,
         node_id: str,
         clock: IReactorTime,
+        *,
+        pick: Pick | None = None,
     ) -> None:
         self.name = name
+        self._pick = pick
         self._couch = couch
         self._credential = credential
         self._path = f"/{quote(name, safe='')}"
@@ -212,12 +218,23 @@ class Database:
         leaves: dict[str, list[tuple[str, tuple[Reference, ...]]]] = {
             each.id: [] for each in latest
         }
-        for name, revision, document in bodies:
+        picked = await self._picked([document for _, _, document in bodies])
+        fetch: dict[str, tuple[Reference, ...]] = {}
+        for (name, revision, document), pick in zip(bodies, picked, strict=True):
             found, bad = references_of(document)
             wrong += bad
             if found:
                 leaves[name].append((revision, found))
-        return [DocumentState(name, tuple(known)) for name, known in leaves.items()], wrong
+            if found and pick:
+                fetch[name] = fetch.get(name, ()) + found
+        return [
+            DocumentState(name, tuple(known), fetch.get(name, ())) for name, known in leaves.items()
+        ], wrong
+
+    async def _picked(self, documents: Sequence[Mapping[str, Any]]) -> Sequence[bool | None]:
+        if self._pick is None or not documents:
+            return [False] * len(documents)
+        return await self._pick(documents)
 
     async def _bodies(self, wanted: list[tuple[str, str]]) -> list[dict[str, Any] | None]:
         """Return revisions of documents; None for each that is there no more."""

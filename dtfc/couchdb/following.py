@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,8 +11,11 @@ from twisted.logger import Logger
 
 from dtfc.access.sessions import Credential
 from dtfc.couchdb.client import Couch
-from dtfc.couchdb.feed import Database
+from dtfc.couchdb.feed import Database, Pick
 from dtfc.couchdb.follower import Follower, FollowerStatus
+from dtfc.couchdb.prefetching import Prefetching
+from dtfc.couchdb.prefetchlist import PrefetchList
+from dtfc.couchdb.prefetchrules import Rules
 from dtfc.couchdb.references import References, Wanted
 from dtfc.digest import Digest
 from dtfc.disk import Disk
@@ -54,6 +57,8 @@ class Following:
         reactor: the clock.
         ticks: seconds that no change of the time of day moves.
         chance: returns a number from 0 to 1.
+        rules: which documents have their blobs loaded.
+        prefetching: loads them; ended before this. None if none have.
     """
 
     _log = Logger()
@@ -70,18 +75,23 @@ class Following:
         reactor: Any,
         ticks: Callable[[], float],
         chance: Callable[[], float],
+        rules: Rules | None = None,
+        prefetching: Prefetching | None = None,
     ) -> None:
         self._couch = couch
+        self._rules = rules or Rules({})
+        self.prefetching = prefetching
         self._references = references
         self._disk = disk
         self._followers = {
             name: Follower(
-                Database(couch, credential, name, node_id, reactor),
+                Database(couch, credential, name, node_id, reactor, pick=self._pick_of(name)),
                 references,
                 disk,
                 reactor,
                 ticks=ticks,
                 chance=chance,
+                applied=(lambda: None) if prefetching is None else prefetching.wake,
             )
             for name in names
         }
@@ -94,8 +104,18 @@ class Following:
             if name not in self._followers:
                 self._references.forget_database(name)
                 self._log.info("the database {name} is followed no longer", name=name)
+        rules = {name: self._rules.of(name).text for name in self._followers}
+        for name in PrefetchList(self._references).begin(rules):
+            self._log.info("what is prefetched of {name} is decided anew: it is read", name=name)
         for follower in self._followers.values():
             follower.start()
+        if self.prefetching is not None:
+            self.prefetching.start()
+
+    async def stop_prefetching(self) -> None:
+        """Load nothing more; to be called before loads are ended."""
+        if self.prefetching is not None:
+            await self.prefetching.stop()
 
     async def stop(self) -> None:
         """Follow none any more."""
@@ -103,6 +123,26 @@ class Following:
             await follower.stop()
         await self._couch.close()
         self._references.close()
+
+    def _pick_of(self, name: str) -> Pick | None:
+        """Return what tells which documents of a database have their blobs loaded."""
+        rule = self._rules.of(name)
+        if rule.selector is None:
+            return None
+
+        async def pick(documents: Sequence[Mapping[str, Any]]) -> Sequence[bool | None]:
+            # In a thread, however long it takes.
+            found = await self._disk.run(rule.pick, documents)
+            if None in found:
+                self._log.warn(
+                    "{count} documents of {name} take too long to compare with the selector of "
+                    "--couchdb-prefetch: they count as others",
+                    count=found.count(None),
+                    name=name,
+                )
+            return found
+
+        return pick
 
     def here(self) -> list[FollowerStatus]:
         """Return how those are that this process follows."""

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from dtfc.couchdb import prefetchlist
 from dtfc.couchdb.documents import BEGINNING, Reference
 from dtfc.digest import Digest
 from dtfc.errors import BrokenStore, StoreFailure
@@ -61,10 +62,12 @@ class DocumentState:
         id: of the document.
         leaves: what each of its leaf revisions refers to, by revision; without
             those that refer to nothing.
+        wanted: those of them that are to be loaded.
     """
 
     id: str
     leaves: tuple[tuple[str, tuple[Reference, ...]], ...]
+    wanted: tuple[Reference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +183,7 @@ class References:
                     c.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", (*key, scan))
                 else:
                     c.execute("DELETE FROM documents WHERE database = ? AND document = ?", key)
+                prefetchlist.enter(c, *key, each.wanted)
                 _let_go(c, had, now)
             c.execute(
                 "UPDATE databases SET since = ?, written = written + 1 WHERE name = ?",
@@ -261,6 +265,7 @@ class References:
     ) -> None:
         had = _digests(c, where, values)
         c.execute(f"DELETE FROM refs WHERE {where}", values)  # noqa: S608 - constants
+        prefetchlist.leave(c, where, values)
         _let_go(c, had, now)
 
     # -- what others ask ----------------------------------------------------
@@ -345,6 +350,14 @@ class References:
 
     # -- the file -----------------------------------------------------------
 
+    def within(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do something in a transaction of its own, and return what it returns.
+
+        Raises:
+            StoreFailure: it failed; nothing of it was done.
+        """
+        return self._write(work)
+
     def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with self._lock:
             c = self._connection
@@ -387,6 +400,7 @@ def _ready(c: sqlite3.Connection, path: str) -> None:
         raise BrokenStore(path, f"is version {version}; this program knows {VERSION}")
     if version == 0:
         c.executescript(f"BEGIN;{TABLES}PRAGMA user_version={VERSION};COMMIT;")
+    c.executescript(f"BEGIN;{prefetchlist.TABLES}COMMIT;")
     # A damaged file shows itself here rather than at the first change.
     for table in ("databases", "documents", "refs", "unreferenced"):
         c.execute(f"SELECT * FROM {table} LIMIT 1").fetchone()  # noqa: S608 - constants

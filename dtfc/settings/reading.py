@@ -160,7 +160,7 @@ def resolve(
         texts = each.texts
         try:
             # "-" is standard output, where that makes sense.
-            if setting.path and texts[-1].strip() not in {"", "-"}:
+            if setting.path and texts[-1].strip() not in {"", "-", *setting.words}:
                 texts = (_absolute(texts[-1], each.folder, environment),)
             found[setting.attribute] = setting.parse(texts)
         except ValueError as error:
@@ -197,6 +197,18 @@ def _contradictions(settings: Settings, given: Mapping[str, Given]) -> Iterator[
     if settings.couchdb_db and settings.couchdb is None:
         yield BadSetting(
             given["couchdb-db"].where, "couchdb-db names a database, and couchdb no server"
+        )
+    if settings.couchdb_prefetch != "none" and not settings.couchdb_db:
+        yield BadSetting(
+            given["couchdb-prefetch"].where, "couchdb-prefetch, and couchdb-db names no database"
+        )
+    jobs = settings.couchdb_prefetch_jobs
+    if settings.couchdb_prefetch != "none" and jobs >= settings.max_loads:
+        where = given.get("couchdb-prefetch-jobs") or given["max-loads"]
+        yield BadSetting(
+            where.where,
+            f"of max-loads ({settings.max_loads}) couchdb-prefetch-jobs ({jobs}) leaves none for "
+            "clients",
         )
     if settings.max_request_line > settings.max_head:
         where = given.get("max-request-line") or given["max-head"]

@@ -535,6 +535,31 @@ class Settings:
         path=True,
         default_note="the databases are read as anybody",
     )
+    couchdb_prefetch: str = setting(
+        ACCESS,
+        "WHICH",
+        values.text,
+        "none",
+        "all|none|FILE: which documents of followed databases have their blobs loaded from peers "
+        "at once. FILE is a JSON object with a selector for each database, and one for the others "
+        "under *.",
+        path=True,
+        words=("all", "none"),
+    )
+    couchdb_prefetch_jobs: int = setting(
+        ACCESS,
+        "N",
+        values.integer(1, 1000),
+        "2",
+        "How many blobs --couchdb-prefetch loads at once; fewer than --max-loads.",
+    )
+    couchdb_prefetch_max_size: int | None = optional(
+        ACCESS,
+        "SIZE",
+        values.size(),
+        "The largest blob that --couchdb-prefetch loads.",
+        default_note="any",
+    )
     couchdb_grant: tuple[Grant, ...] = several(
         ACCESS,
         "ROLE=VERBS",

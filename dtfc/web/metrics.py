@@ -20,6 +20,7 @@ from dtfc.web.families import REQUESTS, STALL_MAX, Family, Labels, Rule
 
 if TYPE_CHECKING:
     from dtfc.couchdb.follower import FollowerStatus
+    from dtfc.couchdb.prefetching import Prefetching
     from dtfc.integrity.upkeep import Upkeep
     from dtfc.peers.deletions import Deletions
     from dtfc.peers.picker import PeerStatus
@@ -68,6 +69,7 @@ class Metrics:
     Attributes:
         replicas: copies to other nodes; None if nothing is copied.
         followed: how the databases are that this process follows.
+        prefetching: loads what their documents refer to; None if nothing does.
         asked_couchdb: how often CouchDB was asked, by what came of it; None if it never is.
     """
 
@@ -91,6 +93,7 @@ class Metrics:
         self._peers = peers
         self.replicas: Replicas | None = None
         self.followed: Callable[[], Sequence[FollowerStatus]] = tuple
+        self.prefetching: Prefetching | None = None
         self.asked_couchdb: Callable[[], Mapping[str, int] | None] = lambda: None
         self._deletions = deletions
         self._receivers = receivers
@@ -326,6 +329,8 @@ class Metrics:
                 if each.heard is not None
             },
         )
+        if self.prefetching is not None:
+            yield from _of_prefetching(self.prefetching)
 
     def _of_loads(self) -> Iterator[Family]:
         loads = self._loads
@@ -417,6 +422,18 @@ def _by_peer(name: str, text: str, values: Mapping[str, float | None]) -> Family
         (("peer", url),): value for url, value in values.items() if value is not None
     }
     return Family(name, text, "gauge", "max", known)
+
+
+def _of_prefetching(prefetching: Prefetching) -> Iterator[Family]:
+    name = "dtfc_couchdb_prefetch"
+    counts = prefetching.counts
+    yield _counter(f"{name}_loaded", "Blobs loaded before anybody asked.", counts["loaded"])
+    yield _counter(f"{name}_failed", "Times that such a load failed.", counts["failed"])
+    yield _counter(f"{name}_dropped", "Deleted or denied: not to be loaded.", counts["dropped"])
+    waiting = prefetching.waiting
+    yield _gauge(f"{name}_waiting", "Blobs that are still to be loaded.", waiting, "sum")
+    rests = int(prefetching.rests)
+    yield _gauge(f"{name}_resting", "Whether a full disk is waited for.", rests, "sum")
 
 
 def _counter(name: str, text: str, value: float) -> Family:
