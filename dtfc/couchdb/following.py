@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from dtfc.access.sessions import Credential
 from dtfc.couchdb.client import Couch
@@ -81,6 +82,7 @@ class Following:
         self._couch = couch
         self._rules = rules or Rules({})
         self.prefetching = prefetching
+        self._stopped = False
         self._references = references
         self._disk = disk
         self._followers = {
@@ -100,13 +102,33 @@ class Following:
         """Begin to follow all of them, and forget those that nobody names any more."""
         if self._references.was_spoiled:
             self._log.warn("the file of references was damaged: all databases are read anew")
-        for name in self._references.databases():
-            if name not in self._followers:
-                self._references.forget_database(name)
-                self._log.info("the database {name} is followed no longer", name=name)
+        self._disk.run(self._prepare).addErrback(self._unprepared).addCallback(self._begin)
+
+    def _unprepared(self, failure: Failure) -> tuple[list[str], list[str]]:
+        # The followers go on as before, and say what is wrong; the next start tries again.
+        self._log.failure("preparing to follow", failure)
+        return [], []
+
+    def _prepare(self) -> tuple[list[str], list[str]]:
+        """Bring what is known in line with the settings.
+
+        Returns:
+            The databases that are followed no longer, and those to be read anew.
+        """
+        gone = [name for name in self._references.databases() if name not in self._followers]
+        for name in gone:
+            self._references.forget_database(name)
         rules = {name: self._rules.of(name).text for name in self._followers}
-        for name in PrefetchList(self._references).begin(rules):
+        return gone, PrefetchList(self._references).begin(rules)
+
+    def _begin(self, prepared: tuple[list[str], list[str]]) -> None:
+        gone, anew = prepared
+        for name in gone:
+            self._log.info("the database {name} is followed no longer", name=name)
+        for name in anew:
             self._log.info("what is prefetched of {name} is decided anew: it is read", name=name)
+        if self._stopped:
+            return
         for follower in self._followers.values():
             follower.start()
         if self.prefetching is not None:
@@ -114,11 +136,13 @@ class Following:
 
     async def stop_prefetching(self) -> None:
         """Load nothing more; to be called before loads are ended."""
+        self._stopped = True
         if self.prefetching is not None:
             await self.prefetching.stop()
 
     async def stop(self) -> None:
         """Follow none any more."""
+        self._stopped = True
         for follower in self._followers.values():
             await follower.stop()
         await self._couch.close()

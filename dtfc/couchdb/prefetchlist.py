@@ -68,6 +68,8 @@ def enter(
     key = (database, document)
     had = {row[0] for row in c.execute(_WANTED_BY, key)}
     new = {each.digest.raw: each.length for each in wanted}
+    if new.keys() == had:
+        return
     c.executemany(
         "DELETE FROM prefetch_for WHERE database = ? AND document = ? AND digest = ?",
         [(*key, digest) for digest in had - new.keys()],
@@ -129,7 +131,7 @@ class PrefetchList:
             anew = [name for name, rule in rules.items() if _changed(c, name, old.get(name), rule)]
             c.execute("DELETE FROM prefetch_rules")
             c.executemany("INSERT INTO prefetch_rules VALUES (?, ?)", rules.items())
-            c.execute("UPDATE prefetch SET tries = 0, due = 0")
+            c.execute("UPDATE prefetch SET tries = 0, due = 0 WHERE due <> 0")
             return anew
 
         return self._references.within(work)

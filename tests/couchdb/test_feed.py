@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -114,6 +115,18 @@ async def test_the_other_leaves_are_fetched_at_once(couch: Scripted, database: D
     )
     found = [(revision, [ref.digest for ref in refs]) for revision, refs in states[0].leaves]
     assert (found, wrong) == ([("1-a", [ONE]), ("1-b", [TWO])], 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_leaf_is_picked_by_its_own_body(couch: Scripted) -> None:
+    async def pick(documents: Sequence[Mapping[str, Any]]) -> list[bool | None]:
+        return [document["_rev"] == "1-b" for document in documents]
+
+    asked: Any = couch
+    database = Database(asked, None, "a/b", "node", Clock(), pick=pick)
+    couch.say({"results": [{"id": "d", "docs": [{"ok": refers(TWO, "1-b")}]}]})
+    states, _ = await database.states([changed("1-a", "1-b", document=refers(ONE))])
+    assert [each.digest for each in states[0].wanted] == [TWO]
 
 
 @pytest_twisted.ensureDeferred
