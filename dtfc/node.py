@@ -27,13 +27,19 @@ from twisted.web.resource import Resource
 
 from dtfc.access.signatures import Secrets
 from dtfc.access.verbs import Verb
+from dtfc.couchdb.catalogqueue import CatalogQueue
 from dtfc.couchdb.client import Couch
+from dtfc.couchdb.feed import Database
+from dtfc.couchdb.follower import Follower
 from dtfc.couchdb.following import Following, read_user
 from dtfc.couchdb.prefetching import LargerThanWanted, Prefetching
 from dtfc.couchdb.prefetchlist import PrefetchList
 from dtfc.couchdb.prefetchrules import read_rules
+from dtfc.couchdb.publishing import Publishing
 from dtfc.couchdb.references import References
 from dtfc.couchdb.sessions import Sessions
+from dtfc.couchdb.sharedcatalog import SharedCatalog
+from dtfc.couchdb.sharednames import SharedNames
 from dtfc.disk import DiskThreads, NodeDisk
 from dtfc.errors import BadSetting, Draining, DtfcError
 from dtfc.integrity.reading import Mode
@@ -226,6 +232,7 @@ class Node(MultiService):
         self._replays: SharedReplays | None = None
         self._couch: Couch | None = None
         self._following: Following | None = None
+        self._shared: SharedCatalog | None = None
         self._fit: Fitting | None = None
         # In a process of its own each; a line is written in one piece.
         self._audit_file = ReopenableFile(settings.audit_log) if settings.audit_log else None
@@ -366,6 +373,7 @@ class Node(MultiService):
         pages = DeletionPages(self._deletions, self._gate)
         media = MediaPages(self._prober, self._blobs, store, self._disk, self._upkeep, self._load)
         couch = self._open_following(settings, store)
+        status.shared = self._open_shared_catalog(settings, store)
         self.site.resource = Routes(self._blobs, status, pages, media, couch).resource()
         # From here on nothing can fail: the threads would keep the process alive.
         self._disk.start()
@@ -389,6 +397,8 @@ class Node(MultiService):
         self._expiry.start(EXPIRY_PERIOD)
         if self._following is not None:
             self._following.start()
+        if self._shared is not None:
+            self._shared.start()
         if store.needs_reindex:
             self._log.info("the catalog is made anew from the tree")
             reindexing = self._disk.run(store.reindex, lambda: self._stopping)
@@ -419,6 +429,7 @@ class Node(MultiService):
             None if self._loader is None else self._loader.stop,
             None if self._writer is None else self._writer.stop,
             None if self._following is None else self._following.stop,
+            None if self._shared is None else self._shared.stop,
             None if self._couch is None else self._couch.close,
             self._prober.stop,
             None if self._wakeups is None else self._wakeups.close,
@@ -625,6 +636,47 @@ class Node(MultiService):
             self._metrics.followed = following.here
             self._metrics.prefetching = following.prefetching
         return CouchPages(following, self._gate, store.holds)
+
+    def _open_shared_catalog(self, settings: Settings, store: Store) -> SharedNames | None:
+        """Make what shares names with other sites, if that is wanted.
+
+        Raises:
+            BadSetting: the node's own user cannot be read.
+            BrokenStore, StoreFailure: its files cannot be used.
+        """
+        queue = CatalogQueue(store.catalog)
+        if settings.couchdb is None or settings.couchdb_catalog is None:
+            if self._chores:
+                queue.end()
+            return None
+        name = settings.couchdb_catalog
+        couch = Couch(self._reactor, settings.couchdb, settings.couchdb_timeout)
+        credential = read_user(settings.couchdb_user_file)
+        references = References(store.layout.own("names.sqlite"), self._reactor.seconds)
+        names = SharedNames(references, name)
+        follower = Follower(
+            Database(couch, credential, name, store.node_id, self._reactor),
+            references,
+            self._disk,
+            self._reactor,
+            ticks=self._ticks,
+            chance=self._random,
+        )
+        publishing = Publishing(
+            couch,
+            credential,
+            name,
+            queue,
+            names,
+            disk=self._disk,
+            clock=self._reactor,
+            ticks=self._ticks,
+            chance=self._random,
+        )
+        self._shared = SharedCatalog(couch, follower, publishing, references)
+        if self._metrics is not None:
+            self._metrics.shared = self._shared
+        return names
 
     def _open_audit_log(self) -> None:
         """Begin to write down what is changed and refused.

@@ -70,6 +70,7 @@ NOTHING_GIVEN = {
     "peer-key": None,
     "couchdb": None,
     "couchdb-user-file": None,
+    "couchdb-catalog": None,
     "couchdb-prefetch": None,
     "couchdb-prefetch-jobs": None,
     "couchdb-prefetch-max-size": None,

@@ -198,6 +198,17 @@ def _contradictions(settings: Settings, given: Mapping[str, Given]) -> Iterator[
         yield BadSetting(
             given["couchdb-db"].where, "couchdb-db names a database, and couchdb no server"
         )
+    if settings.couchdb_catalog and settings.couchdb is None:
+        yield BadSetting(
+            given["couchdb-catalog"].where,
+            "couchdb-catalog names a database, and couchdb no server",
+        )
+    if settings.couchdb_catalog in settings.couchdb_db:
+        yield BadSetting(
+            given["couchdb-catalog"].where,
+            "the database of couchdb-catalog cannot be one of couchdb-db: what it names would all "
+            "be in use",
+        )
     if settings.couchdb_prefetch != "none" and not settings.couchdb_db:
         yield BadSetting(
             given["couchdb-prefetch"].where, "couchdb-prefetch, and couchdb-db names no database"

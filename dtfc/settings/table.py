@@ -535,6 +535,14 @@ class Settings:
         path=True,
         default_note="the databases are read as anybody",
     )
+    couchdb_catalog: str | None = optional(
+        ACCESS,
+        "DATABASE",
+        lambda given: values.database(given)[0],
+        "A database of --couchdb that has the names of all sites' blobs, and that CouchDB "
+        "replicates. The node's own user writes to it.",
+        default_note="names are known where they are given",
+    )
     couchdb_prefetch: str = setting(
         ACCESS,
         "WHICH",
