@@ -399,6 +399,10 @@ class Node(MultiService):
             self._following.start()
         if self._shared is not None:
             self._shared.start()
+        else:
+            self._disk.run(CatalogQueue(store.catalog).end).addErrback(
+                lambda failure: self._log.failure("publishing names no longer", failure)
+            )
         if store.needs_reindex:
             self._log.info("the catalog is made anew from the tree")
             reindexing = self._disk.run(store.reindex, lambda: self._stopping)
@@ -644,10 +648,7 @@ class Node(MultiService):
             BadSetting: the node's own user cannot be read.
             BrokenStore, StoreFailure: its files cannot be used.
         """
-        queue = CatalogQueue(store.catalog)
         if settings.couchdb is None or settings.couchdb_catalog is None:
-            if self._chores:
-                queue.end()
             return None
         name = settings.couchdb_catalog
         couch = Couch(self._reactor, settings.couchdb, settings.couchdb_timeout)
@@ -666,14 +667,14 @@ class Node(MultiService):
             couch,
             credential,
             name,
-            queue,
+            CatalogQueue(store.catalog),
             names,
             disk=self._disk,
             clock=self._reactor,
             ticks=self._ticks,
             chance=self._random,
         )
-        self._shared = SharedCatalog(couch, follower, publishing, references)
+        self._shared = SharedCatalog(couch, follower, publishing, references, self._disk)
         if self._metrics is not None:
             self._metrics.shared = self._shared
         return names

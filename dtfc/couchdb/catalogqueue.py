@@ -34,8 +34,14 @@ DROP TRIGGER IF EXISTS publish_deletion;
 DROP TABLE IF EXISTS publish
 """
 _ALL = (
-    "INSERT OR IGNORE INTO publish SELECT digest, abs(random()), 0 FROM names GROUP BY digest",
-    "INSERT OR IGNORE INTO publish SELECT digest, abs(random()), 0 FROM deletions WHERE deleted",
+    """
+INSERT OR IGNORE INTO publish SELECT digest, abs(random()), 0 FROM names
+WHERE digest >= ? AND digest < ? GROUP BY digest
+""",
+    """
+INSERT OR IGNORE INTO publish SELECT digest, abs(random()), 0 FROM deletions
+WHERE digest >= ? AND digest < ? AND deleted
+""",
 )
 _THERE = "SELECT 1 FROM sqlite_schema WHERE name = 'publish'"
 
@@ -69,38 +75,43 @@ class CatalogQueue:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
+    def is_there(self) -> bool:
+        """Tell whether there is a queue; with another catalog there is none.
+
+        Raises:
+            StoreFailure: the catalog cannot be read.
+        """
+        return bool(self._catalog.read(_THERE))
+
     def begin(self) -> None:
-        """Make the queue if there is none: then everything is to be published."""
-        if self._catalog.read(_THERE):
-            return
-
-        def work(c: sqlite3.Connection) -> None:
-            for statement in _statements(_MADE):
-                c.execute(statement)
-            for statement in _ALL:
-                c.execute(statement)
-
-        self._catalog.write(work)
+        """Make a queue: what changes from now on is on it."""
+        self._do(_statements(_MADE))
 
     def end(self) -> None:
-        """Keep no queue any more."""
-        if not self._catalog.read(_THERE):
-            return
+        """Keep no queue any more.
 
+        Raises:
+            StoreFailure: the catalog cannot be read.
+        """
+        if self.is_there():
+            self._do(_GONE.split(";"))
+
+    def _do(self, statements: Sequence[str], values: Sequence[object] = ()) -> None:
         def work(c: sqlite3.Connection) -> None:
-            for statement in _GONE.split(";"):
-                c.execute(statement)
+            for each in statements:
+                c.execute(each, values)
 
         self._catalog.write(work)
 
     def fill(self) -> None:
-        """Publish everything: what the database has may be less than what it had."""
+        """Put everything on it.
 
-        def work(c: sqlite3.Connection) -> None:
-            for statement in _ALL:
-                c.execute(statement)
-
-        self._catalog.write(work)
+        In pieces, for nothing can be stored meanwhile.
+        """
+        for first in range(256):
+            low = bytes([first])
+            high = bytes([first + 1]) if first < 255 else b"\xff" * 65
+            self._do(_ALL, (low, high))
 
     def some(self, now: float, limit: int) -> list[Changed]:
         """Return what is to be published by now, with all that is known of it here.
@@ -108,8 +119,6 @@ class CatalogQueue:
         Raises:
             StoreFailure: the catalog cannot be read.
         """
-        # Another process may have set the catalog aside, and begun another one.
-        self.begin()
         rows = self._catalog.read(
             "SELECT p.digest, p.change, b.length, coalesce(d.deleted, 0) FROM publish p"
             " LEFT JOIN blobs b ON b.digest = p.digest LEFT JOIN deletions d ON d.digest = p.digest"

@@ -142,7 +142,7 @@ class PrefetchList:
         Raises:
             StoreFailure: it cannot be read.
         """
-        rows = self._references.within(
+        rows = self._references.ask(
             lambda c: c.execute(_DUE, (self.largest, now, limit)).fetchall()
         )
         return [ToLoad(Digest(digest), length, tries) for digest, length, tries in rows]
@@ -153,7 +153,7 @@ class PrefetchList:
         Raises:
             StoreFailure: it cannot be read.
         """
-        row = self._references.within(lambda c: c.execute(_NEXT_DUE, (self.largest,)).fetchone())
+        row = self._references.ask(lambda c: c.execute(_NEXT_DUE, (self.largest,)).fetchone())
         return None if row is None else float(row[0])
 
     def count(self) -> int:
@@ -162,7 +162,7 @@ class PrefetchList:
         Raises:
             StoreFailure: it cannot be read.
         """
-        row = self._references.within(lambda c: c.execute(_COUNT, (self.largest,)).fetchone())
+        row = self._references.ask(lambda c: c.execute(_COUNT, (self.largest,)).fetchone())
         return int(row[0])
 
     def take_off(self, digests: Iterable[Digest]) -> None:

@@ -38,8 +38,8 @@ FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 #: Seconds after which what the database refuses is tried again.
 REFUSED_FOR = 3600.0
 
-#: Bytes of an answer, and seconds for it.
-MOST, PATIENCE = 64 * 1024 * 1024, 60.0
+#: Bytes of an answer, and seconds for it; where more come, less is asked for.
+MOST, PATIENCE = 16 * 1024 * 1024, 60.0
 
 
 class Publishing:
@@ -89,6 +89,8 @@ class Publishing:
         self._ticks = ticks
         self._chance = chance
         self._failures = 0
+        self._batch = BATCH
+        self._begun = False
         self._running: Deferred[None] | None = None
         self.counts: Counter[str] = Counter(published=0, deleted=0, refused=0, failures=0)
         self.trouble = ""
@@ -112,12 +114,8 @@ class Publishing:
             self.trouble = f"it ended with {failure.type.__name__}"
 
     async def _run(self) -> None:
-        begun = False
         while True:
             try:
-                if not begun:
-                    await self._disk.run(self._begin)
-                    begun = True
                 wait = await self._publish()
                 self._is("")
                 self._failures = 0
@@ -128,10 +126,6 @@ class Publishing:
                 wait *= 0.5 + self._chance() / 2
                 self._failures += 1
             await deferLater(self._clock, wait)
-
-    def _begin(self) -> None:
-        self._queue.begin()
-        self._queue.try_again()
 
     def _is(self, trouble: str) -> None:
         if trouble and not self.trouble:
@@ -148,7 +142,15 @@ class Publishing:
         if not found:
             return PERIOD
         wanted = [each for each, needed in found if needed]
-        outdated, refused = await self._write(wanted) if wanted else (set[str](), set[str]())
+        try:
+            outdated, refused = await self._write(wanted) if wanted else (set[str](), set[str]())
+        except TooLarge:
+            if self._batch > 1:
+                self._batch = max(1, self._batch // 4)
+                return 0.0
+            outdated, refused = set(), {each.digest.hex for each in wanted}
+            self._log.warn("the entry {id} is too large", id=", ".join(refused))
+        self._batch = min(BATCH, 2 * self._batch)
         done = [each for each, _ in found if each.digest.hex not in outdated | refused]
         later = [each for each, _ in found if each.digest.hex in refused - outdated]
         await self._disk.run(self._settle, done, later)
@@ -157,6 +159,8 @@ class Publishing:
 
     def _look(self) -> list[tuple[Changed, bool]]:
         """Return what is on the queue, and for each whether there is anything to write."""
+        if not self._begun or not self._queue.is_there():
+            self._begin()
         anew = self._names.is_anew()
         if anew:
             # A database that was made anew, or purged, may lack what it had.
@@ -166,8 +170,16 @@ class Publishing:
         return [
             # Of what is gone, an entry may just have been written that was not read back.
             (each, each.gone or not each.names <= self._names.of(each.digest))
-            for each in self._queue.some(self._ticks(), BATCH)
+            for each in self._queue.some(self._ticks(), self._batch)
         ]
+
+    def _begin(self) -> None:
+        if not self._queue.is_there():
+            # In this order: cut off between the two, it begins anew.
+            self._names.taken(0)
+            self._queue.begin()
+        self._queue.try_again()
+        self._begun = True
 
     def _settle(self, done: Sequence[Changed], later: Sequence[Changed]) -> None:
         self._queue.done(done)
@@ -185,6 +197,7 @@ class Publishing:
 
         Raises:
             CouchUnreached: it does not answer.
+            TooLarge: the entries are, together.
         """
         rows = await self._entries([each.digest.hex for each in wanted])
         documents: list[dict[str, Any]] = []
@@ -239,17 +252,14 @@ class Publishing:
         return [_document_in(row, name) for row, name in zip(rows, ids, strict=True)]
 
     async def _ask(self, path: str, content: Any) -> Any:
-        try:
-            answer = await self._couch.ask(
-                "POST",
-                self._path + path,
-                self._credential,
-                MOST,
-                content=json.dumps(content).encode(),
-                seconds=PATIENCE,
-            )
-        except TooLarge:
-            raise CouchUnreached(f"it answered with more than {MOST} bytes") from None
+        answer = await self._couch.ask(
+            "POST",
+            self._path + path,
+            self._credential,
+            MOST,
+            content=json.dumps(content).encode(),
+            seconds=PATIENCE,
+        )
         if answer.status in {401, 403}:
             raise CouchUnreached(f"the node's user may not write to it: {answer.status}")
         if answer.status == 404:

@@ -232,6 +232,14 @@ class References:
 
         return self._write(work)
 
+    def ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what something finds that changes nothing.
+
+        Raises:
+            StoreFailure: it cannot be read.
+        """
+        return self._read(work)
+
     def rewind(self, database: str, since: str, written: int) -> None:
         """Go on from an older checkpoint.
 

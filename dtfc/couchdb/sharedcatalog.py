@@ -7,10 +7,13 @@ and publishes in it the names that its blobs have.
 
 from __future__ import annotations
 
+from twisted.logger import Logger
+
 from dtfc.couchdb.client import Couch
 from dtfc.couchdb.follower import Follower, FollowerStatus
 from dtfc.couchdb.publishing import Publishing
 from dtfc.couchdb.references import References
+from dtfc.disk import Disk
 
 
 class SharedCatalog:
@@ -21,11 +24,21 @@ class SharedCatalog:
         follower: reads it.
         publishing: writes to it.
         references: what was read; closed with this.
+        disk: where that blocks.
     """
 
+    _log = Logger()
+
     def __init__(
-        self, couch: Couch, follower: Follower, publishing: Publishing, references: References
+        self,
+        couch: Couch,
+        follower: Follower,
+        publishing: Publishing,
+        references: References,
+        disk: Disk,
     ) -> None:
+        self._disk = disk
+        self._stopped = False
         self._couch = couch
         self._follower = follower
         self.publishing = publishing
@@ -33,15 +46,23 @@ class SharedCatalog:
 
     def start(self) -> None:
         """Begin to follow and to publish."""
-        database = self._follower.status.database
+        self._disk.run(self._forget_others).addErrback(
+            lambda failure: self._log.failure("forgetting another catalog", failure)
+        ).addCallback(self._begin)
+
+    def _forget_others(self) -> None:
         for name in self._references.databases():
-            if name != database:
+            if name != self._follower.status.database:
                 self._references.forget_database(name)
-        self._follower.start()
-        self.publishing.start()
+
+    def _begin(self, _result: object) -> None:
+        if not self._stopped:
+            self._follower.start()
+            self.publishing.start()
 
     async def stop(self) -> None:
         """End both."""
+        self._stopped = True
         await self.publishing.stop()
         await self._follower.stop()
         await self._couch.close()

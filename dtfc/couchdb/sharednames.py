@@ -56,7 +56,7 @@ class SharedNames:
             StoreFailure: it cannot be read.
         """
         state = self._references.state(self._database)
-        row = self._references.within(
+        row = self._references.ask(
             lambda c: c.execute(
                 "SELECT scan FROM published WHERE database = ?", (self._database,)
             ).fetchone()
@@ -64,7 +64,7 @@ class SharedNames:
         return 0 if not state.complete or (row and row[0] == state.scan) else state.scan
 
     def taken(self, scan: int) -> None:
-        """Note that what follows from a reading from the beginning is done.
+        """Note that what follows from a reading from the beginning is done; from none, if 0.
 
         Raises:
             StoreFailure: it cannot be written.
@@ -81,7 +81,7 @@ class SharedNames:
         Raises:
             StoreFailure: they cannot be read.
         """
-        rows = self._references.within(
+        rows = self._references.ask(
             lambda c: c.execute(
                 "SELECT revision, name FROM refs WHERE database = ? AND document = ?",
                 (self._database, digest.hex),
@@ -109,21 +109,26 @@ class SharedNames:
             BadInput: ``after`` is nothing that was given out.
             StoreFailure: they cannot be read.
         """
-        low, high = comparable(name or prefix or ""), None
-        if name is None and prefix:
-            high = prefix_end(low)
-        since = parse_cursor(after) if after is not None else ("", b"")
-
-        def work(c: sqlite3.Connection) -> list[tuple[str, bytes, int | None]]:
-            return c.execute(
-                "SELECT name, digest, max(length) FROM refs WHERE database = ?1"
-                " AND (name, digest) > (?2, ?3) AND name >= ?4 AND (?5 IS NULL OR name < ?5)"
-                " AND (?6 IS NULL OR name = ?6) GROUP BY name, digest ORDER BY name, digest"
-                " LIMIT ?7",
-                (self._database, *since, low, high, name, limit),
+        where, values = ["database = ?"], list[object]([self._database])
+        low = comparable(name or prefix or "")
+        if low:
+            where.append("name >= ?")
+            values.append(low)
+        # Right behind a name comes itself with the least character there is.
+        high = low + "\0" if name else prefix_end(low)
+        if high is not None:
+            where.append("name < ?")
+            values.append(high)
+        if after is not None:
+            where.append("(name, digest) > (?, ?)")
+            values.extend(parse_cursor(after))
+        rows = self._references.ask(
+            lambda c: c.execute(
+                "SELECT name, digest, max(length) FROM refs INDEXED BY refs_by_name"  # noqa: S608 - constants
+                f" WHERE {' AND '.join(where)} GROUP BY name, digest ORDER BY name, digest LIMIT ?",
+                (*values, limit),
             ).fetchall()
-
-        rows = self._references.within(work)
+        )
         return [Named(found, Digest(digest), length, None) for found, digest, length in rows]
 
 
