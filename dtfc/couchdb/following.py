@@ -82,7 +82,7 @@ class Following:
         self._couch = couch
         self._rules = rules or Rules({})
         self.prefetching = prefetching
-        self._stopped = False
+        self._started = self._stopped = False
         self._references = references
         self._disk = disk
         self._followers = {
@@ -100,6 +100,7 @@ class Following:
 
     def start(self) -> None:
         """Begin to follow all of them, and forget those that nobody names any more."""
+        self._started = True
         if self._references.was_spoiled:
             self._log.warn("the file of references was damaged: all databases are read anew")
         self._disk.run(self._prepare).addErrback(self._unprepared).addCallback(self._begin)
@@ -170,7 +171,7 @@ class Following:
 
     def here(self) -> list[FollowerStatus]:
         """Return how those are that this process follows."""
-        found = [follower.status for follower in self._followers.values()]
+        found = [self._status(name) for name in self._followers]
         return [each for each in found if each.state != "elsewhere"]
 
     async def told(self) -> list[FollowerStatus]:
@@ -181,8 +182,14 @@ class Following:
         """
         return await self._disk.run(lambda: [self._told(name) for name in self._followers])
 
-    def _told(self, name: str) -> FollowerStatus:
+    def _status(self, name: str) -> FollowerStatus:
         status = self._followers[name].status
+        # While it is being prepared, none has begun.
+        begins = self._started and status.state == "elsewhere"
+        return replace(status, state="starting") if begins else status
+
+    def _told(self, name: str) -> FollowerStatus:
+        status = self._status(name)
         return replace(status, complete=self._references.state(name).complete)
 
     async def missing(self, name: str, holds: Callable[[Digest], bool]) -> Missing:

@@ -301,6 +301,8 @@ class Metrics:
         followed = [*self.followed(), *(self.shared.here() if self.shared is not None else ())]
         if self.shared is not None:
             yield from _of_publishing(self.shared.publishing)
+        if self.prefetching is not None:
+            yield from _of_prefetching(self.prefetching)
         if not followed:
             return
         for name, text in (
@@ -335,8 +337,6 @@ class Metrics:
                 if each.heard is not None
             },
         )
-        if self.prefetching is not None:
-            yield from _of_prefetching(self.prefetching)
 
     def _of_loads(self) -> Iterator[Family]:
         loads = self._loads
