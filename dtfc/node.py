@@ -820,6 +820,8 @@ class Node(MultiService):
         self._gate.terms = peer_terms_of(self.settings, self._signer.secrets, self._roster.own)
         for wrong in (*change.bad, *change.errors):
             self._log.warn("the peer list: {wrong}", wrong=str(wrong))
+        if change.added and self._following is not None:
+            self._following.peers_came()
         if change.added or change.removed:
             self._log.info(
                 "peers in force: {peers}",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -83,6 +84,7 @@ class Following:
         self._rules = rules or Rules({})
         self.prefetching = prefetching
         self._started = self._stopped = False
+        self._preparing: Deferred[None] | None = None
         self._references = references
         self._disk = disk
         self._followers = {
@@ -103,7 +105,8 @@ class Following:
         self._started = True
         if self._references.was_spoiled:
             self._log.warn("the file of references was damaged: all databases are read anew")
-        self._disk.run(self._prepare).addErrback(self._unprepared).addCallback(self._begin)
+        preparing = self._disk.run(self._prepare).addErrback(self._unprepared)
+        self._preparing = preparing.addCallback(self._begin)
 
     def _unprepared(self, failure: Failure) -> tuple[list[str], list[str]]:
         # The followers go on as before, and say what is wrong; the next start tries again.
@@ -135,6 +138,11 @@ class Following:
         if self.prefetching is not None:
             self.prefetching.start()
 
+    def peers_came(self) -> None:
+        """There are peers that were never asked for what is missing: ask them."""
+        if self.prefetching is not None:
+            self.prefetching.try_again()
+
     async def stop_prefetching(self) -> None:
         """Load nothing more; to be called before loads are ended."""
         self._stopped = True
@@ -144,6 +152,8 @@ class Following:
     async def stop(self) -> None:
         """Follow none any more."""
         self._stopped = True
+        if self._preparing is not None:
+            await self._preparing
         for follower in self._followers.values():
             await follower.stop()
         await self._couch.close()

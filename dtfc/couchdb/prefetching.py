@@ -106,6 +106,14 @@ class Prefetching:
         for each in running:
             await each
 
+    def try_again(self) -> None:
+        """Try now what failed before: there is somebody else to ask."""
+        if self._running:
+            self._disk.run(self._wanted.try_again).addCallbacks(
+                lambda _result: self.wake(),
+                lambda failure: self._log.failure("prefetching again", failure),
+            )
+
     def wake(self) -> None:
         """Look at the list: there is something new on it."""
         self._news = True

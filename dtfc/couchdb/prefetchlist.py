@@ -92,6 +92,7 @@ def leave(c: sqlite3.Connection, where: str, values: tuple[str, ...]) -> None:
 
 _WANTED_BY = "SELECT digest FROM prefetch_for WHERE database = ? AND document = ?"
 _COUNT = "SELECT count(*) FROM prefetch WHERE ?1 IS NULL OR length IS NULL OR length <= ?1"
+_TRY_AGAIN = "UPDATE prefetch SET tries = 0, due = 0 WHERE due <> 0"
 _DUE = """
 SELECT digest, length, tries FROM prefetch
 WHERE due <= ?2 AND (?1 IS NULL OR length IS NULL OR length <= ?1) ORDER BY due LIMIT ?3
@@ -131,7 +132,7 @@ class PrefetchList:
             anew = [name for name, rule in rules.items() if _changed(c, name, old.get(name), rule)]
             c.execute("DELETE FROM prefetch_rules")
             c.executemany("INSERT INTO prefetch_rules VALUES (?, ?)", rules.items())
-            c.execute("UPDATE prefetch SET tries = 0, due = 0 WHERE due <> 0")
+            c.execute(_TRY_AGAIN)
             return anew
 
         return self._references.within(work)
@@ -190,6 +191,14 @@ class PrefetchList:
                 "UPDATE prefetch SET tries = ?, due = ? WHERE digest = ?", (tries, due, digest.raw)
             )
         )
+
+    def try_again(self) -> None:
+        """Let everything be tried at once.
+
+        Raises:
+            StoreFailure: it cannot be written.
+        """
+        self._references.within(lambda c: c.execute(_TRY_AGAIN))
 
     def note_length(self, digest: Digest, length: int) -> None:
         """Note how long one is.

@@ -7,6 +7,7 @@ and publishes in it the names that its blobs have.
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from dtfc.couchdb.client import Couch
@@ -39,6 +40,7 @@ class SharedCatalog:
     ) -> None:
         self._disk = disk
         self._stopped = False
+        self._preparing: Deferred[None] | None = None
         self._couch = couch
         self._follower = follower
         self.publishing = publishing
@@ -46,9 +48,11 @@ class SharedCatalog:
 
     def start(self) -> None:
         """Begin to follow and to publish."""
-        self._disk.run(self._forget_others).addErrback(
+        preparing = self._disk.run(self._forget_others)
+        preparing.addErrback(
             lambda failure: self._log.failure("forgetting another catalog", failure)
-        ).addCallback(self._begin)
+        )
+        self._preparing = preparing.addCallback(self._begin)
 
     def _forget_others(self) -> None:
         for name in self._references.databases():
@@ -63,6 +67,8 @@ class SharedCatalog:
     async def stop(self) -> None:
         """End both."""
         self._stopped = True
+        if self._preparing is not None:
+            await self._preparing
         await self.publishing.stop()
         await self._follower.stop()
         await self._couch.close()

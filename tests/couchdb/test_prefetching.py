@@ -306,6 +306,17 @@ def test_after_a_restart_everything_is_tried_again(rig: Rig) -> None:
     assert set(rig.asked) == {ONE, TWO}
 
 
+def test_when_peers_come_everything_is_tried_again(rig: Rig) -> None:
+    rig.apply(state("a", ONE))
+    for _ in range(5):
+        rig.clock.advance(LONGEST_WAIT)
+        rig.fails(ONE, absent(ONE))
+    asked = len(rig.asked)
+    rig.prefetching.try_again()
+
+    assert len(rig.asked) == asked + 1
+
+
 # -- the list ----------------------------------------------------------------
 
 

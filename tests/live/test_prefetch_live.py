@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dtfc.couchdb.prefetching import FIRST_WAIT
 from tests.live.test_couchdb_live import Pouch, basic, pouch
 from tests.live.test_following_live import missing, until
 from tests.support.live import LiveNode
@@ -129,6 +131,23 @@ def test_what_was_deleted_here_does_not_come_back(sites: Callable[[str], Sites])
 
     assert not holds(node, digest)
     assert count(node, "waiting") == 0
+
+
+def test_a_peer_that_comes_is_asked_for_what_is_missing(
+    sites: Callable[[str], Sites], live: Live
+) -> None:
+    there = sites("peer")
+    other = live()
+    digest = other.put("other", b"other")
+    node = there.follow("--couchdb-prefetch", "all")
+    there.save("one", digest)
+    until(lambda: count(node, "failed_total") == 1, node.log)
+    with (node.folder.parent / "peers").open("a") as peers:
+        peers.write(f"{other.url}\n")
+    assert node.request("PUT", "/refreshpeers.html")[0] == 200
+    begun = time.monotonic()
+    until(lambda: holds(node, digest), node.log)
+    assert time.monotonic() - begun < FIRST_WAIT / 2
 
 
 def test_what_is_too_large_is_left(sites: Callable[[str], Sites]) -> None:
