@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -149,6 +150,15 @@ def test_what_was_named_while_the_database_was_away_is_published_then(sites: Sit
     sites.database("away")
     node.start()
     until(lambda: sites.entries("away") == {digest: ["a"]}, node.log)
+
+
+def test_who_is_killed_publishes_at_the_next_start(sites: Sites) -> None:
+    node = sites.node("killed")
+    digests = {node.put(f"{number}", b"%d" % number) for number in range(50)}
+    node.end(signal.SIGKILL)
+    sites.database("killed")
+    node.start()
+    until(lambda: set(sites.entries("killed")) == digests, node.log)
 
 
 def test_a_store_that_was_there_before_is_published(sites: Sites, live: Live) -> None:
