@@ -27,11 +27,22 @@ from twisted.web.resource import Resource
 
 from dtfc.access.signatures import Secrets
 from dtfc.access.verbs import Verb
+from dtfc.couchdb.asking import Asking
+from dtfc.couchdb.catalogqueue import CatalogQueue
 from dtfc.couchdb.client import Couch
+from dtfc.couchdb.feed import Database
+from dtfc.couchdb.follower import Follower
 from dtfc.couchdb.following import Following
 from dtfc.couchdb.nodeuser import node_user
+from dtfc.couchdb.prefetching import LargerThanWanted, Prefetching
+from dtfc.couchdb.prefetchlist import PrefetchList
+from dtfc.couchdb.prefetchrules import read_rules
+from dtfc.couchdb.publishing import Publishing
 from dtfc.couchdb.referencefile import ReferenceFile
+from dtfc.couchdb.references import References
 from dtfc.couchdb.sessions import Sessions
+from dtfc.couchdb.sharedcatalog import SharedCatalog
+from dtfc.couchdb.sharednames import SharedNames
 from dtfc.disk import DiskThreads, NodeDisk
 from dtfc.errors import BadSetting, Draining, DtfcError
 from dtfc.integrity.reading import Mode
@@ -225,6 +236,7 @@ class Node(MultiService):
         self._replays: SharedReplays | None = None
         self._couch: Couch | None = None
         self._following: Following | None = None
+        self._shared: SharedCatalog | None = None
         self._fit: Fitting | None = None
         # In a process of its own each; a line is written in one piece.
         self._audit_file = ReopenableFile(settings.audit_log) if settings.audit_log else None
@@ -365,6 +377,7 @@ class Node(MultiService):
         pages = DeletionPages(self._deletions, self._gate)
         media = MediaPages(self._prober, self._blobs, store, self._disk, self._upkeep, self._load)
         couch = self._open_following(settings, store)
+        status.shared = self._open_shared_catalog(settings, store)
         self.site.resource = Routes(self._blobs, status, pages, media, couch).resource()
         # From here on nothing can fail: the threads would keep the process alive.
         self._disk.start()
@@ -388,6 +401,12 @@ class Node(MultiService):
         self._expiry.start(EXPIRY_PERIOD)
         if self._following is not None:
             self._following.start()
+        if self._shared is not None:
+            self._shared.start()
+        else:
+            self._disk.run(CatalogQueue(store.catalog).end).addErrback(
+                lambda failure: self._log.failure("publishing names no longer", failure)
+            )
         if store.needs_reindex:
             self._log.info("the catalog is made anew from the tree")
             reindexing = self._disk.run(store.reindex, lambda: self._stopping)
@@ -413,10 +432,12 @@ class Node(MultiService):
             None if self._replicas is None else self._replicas.stop,
             self._discovery.stopService,
             None if self._upkeep is None else self._upkeep.stop,
+            None if self._following is None else self._following.stop_prefetching,
             None if self._deletions is None else self._deletions.stop,
             None if self._loader is None else self._loader.stop,
             None if self._writer is None else self._writer.stop,
             None if self._following is None else self._following.stop,
+            None if self._shared is None else self._shared.stop,
             None if self._couch is None else self._couch.close,
             self._prober.stop,
             None if self._wakeups is None else self._wakeups.close,
@@ -588,17 +609,29 @@ class Node(MultiService):
         """Make what follows CouchDB's databases, if any is to be followed.
 
         Raises:
-            BadSetting: the node's own user cannot be read.
+            BadSetting: the node's own user, or the file of selectors, cannot be read.
             BrokenStore, StoreFailure: the file of references cannot be used.
         """
         if settings.couchdb is None or not settings.couchdb_db:
             return None
         user = node_user(settings.couchdb_user_file, settings.couchdb_user_auth, self._ticks)
+        rules = read_rules(settings.couchdb_prefetch, settings.couchdb_db)
+        file = ReferenceFile(store.layout.own("references.sqlite"))
+        prefetching = Prefetching(
+            PrefetchList(file, settings.couchdb_prefetch_max_size),
+            self._disk,
+            self._reactor,
+            holds=store.holds,
+            load=self._load_up_to,
+            jobs=settings.couchdb_prefetch_jobs,
+            ticks=self._ticks,
+            chance=self._random,
+        )
         self._following = following = Following(
             Couch(self._reactor, settings.couchdb, settings.couchdb_timeout),
             user,
             settings.couchdb_db,
-            ReferenceFile(store.layout.own("references.sqlite")),
+            file,
             self._disk,
             stock=store.collected,
             terms=collector_terms_of(settings),
@@ -606,11 +639,50 @@ class Node(MultiService):
             reactor=self._reactor,
             ticks=self._ticks,
             chance=self._random,
+            rules=rules,
+            prefetching=None if settings.couchdb_prefetch == "none" else prefetching,
         )
         if self._metrics is not None:
             self._metrics.followed = following.here
             self._metrics.collector = following.collector
+            self._metrics.prefetching = following.prefetching
         return CouchPages(following, self._gate, store.holds)
+
+    def _open_shared_catalog(self, settings: Settings, store: Store) -> SharedNames | None:
+        """Make what shares names with other sites, if that is wanted.
+
+        Raises:
+            BadSetting: the node's own user cannot be read.
+            BrokenStore, StoreFailure: its files cannot be used.
+        """
+        if settings.couchdb is None or settings.couchdb_catalog is None:
+            return None
+        name = settings.couchdb_catalog
+        couch = Couch(self._reactor, settings.couchdb, settings.couchdb_timeout)
+        user = node_user(settings.couchdb_user_file, settings.couchdb_user_auth, self._ticks)
+        references = References(ReferenceFile(store.layout.own("names.sqlite")))
+        names = SharedNames(references, name)
+        follower = Follower(
+            Database(couch, user, name, store.node_id, self._reactor),
+            references,
+            self._disk,
+            self._reactor,
+            ticks=self._ticks,
+            chance=self._random,
+        )
+        publishing = Publishing(
+            Asking(couch, user, name),
+            CatalogQueue(store.catalog),
+            names,
+            disk=self._disk,
+            clock=self._reactor,
+            ticks=self._ticks,
+            chance=self._random,
+        )
+        self._shared = SharedCatalog(couch, follower, publishing, references, self._disk)
+        if self._metrics is not None:
+            self._metrics.shared = self._shared
+        return names
 
     def _open_audit_log(self) -> None:
         """Begin to write down what is changed and refused.
@@ -732,12 +804,29 @@ class Node(MultiService):
 
         return Deferred.fromCoroutine(bring())
 
+    async def _load_up_to(self, digest: Digest, most: int | None) -> object:
+        """Bring a blob from the peers that nobody waits for, if it is no larger.
+
+        Raises:
+            LargerThanWanted: it is.
+        """
+        if self._loader is None:
+            raise Draining
+        with self._loader.ensure(digest) as load:
+            if most is not None:
+                length = await load.sized()
+                if length > most:
+                    raise LargerThanWanted(length)
+            return await load.finished()
+
     def _peers_changed(self, change: RosterChange) -> None:
         self._discovery.sync()
         # The file of --melist says who this node is.
         self._gate.terms = peer_terms_of(self.settings, self._signer.secrets, self._roster.own)
         for wrong in (*change.bad, *change.errors):
             self._log.warn("the peer list: {wrong}", wrong=str(wrong))
+        if change.added and self._following is not None:
+            self._following.peers_came()
         if change.added or change.removed:
             self._log.info(
                 "peers in force: {peers}",

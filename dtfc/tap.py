@@ -17,6 +17,7 @@ from twisted.application.service import MultiService
 from twisted.python import usage
 
 from dtfc import __version__
+from dtfc.couchdb.prefetchrules import read_rules
 from dtfc.daemon.crew import Crew
 from dtfc.daemon.lifecycle import Daemon, ProcessSignals
 from dtfc.daemon.listen import Listening, check_endpoints
@@ -212,6 +213,10 @@ def _found_by_looking(loaded: Loaded, reactor: Any) -> list[BadSetting]:
         if name == "peerlist":
             _, bad = parse_roster(content, path)
             problems += [BadSetting(f"{path}:{line.number}", line.reason) for line in bad]
+    try:
+        read_rules(loaded.settings.couchdb_prefetch, loaded.settings.couchdb_db)
+    except BadSetting as error:
+        problems.append(loaded.problem("couchdb-prefetch", error.reason))
     for name in ("peer-secret-file", URL_SECRETS):
         try:
             read_secrets(getattr(loaded.settings, name.replace("-", "_")), name)

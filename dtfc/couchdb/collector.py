@@ -128,7 +128,8 @@ class Collector:
         self._next_pass: float | None = None
         self._reported = False
         self._running: Deferred[None] | None = None
-        self._asked: Deferred[bool] | None = None
+        self._sleeping: Deferred[None] | None = None
+        self._holds_some = True
         self.counts: Counts[str] = Counts()
         self.known: dict[str, int] = {}
 
@@ -152,9 +153,28 @@ class Collector:
 
     async def _run(self) -> None:
         await self._tried(self._take_over)
+        due = self._ticks()
         while True:
-            await deferLater(self._clock, min(STEP, self._terms.period))
+            due = max(due, self._ticks()) + min(STEP, self._terms.period)
+            while (left := due - self._ticks()) > 0:
+                await self._sleep(left)
+                await self._tried(self.bring_back)
             await self._tried(self.step)
+
+    async def _sleep(self, seconds: float) -> None:
+        self._sleeping = deferLater(self._clock, seconds)
+        try:
+            await self._sleeping
+        except CancelledError:
+            if self._running is None:
+                raise
+        finally:
+            self._sleeping = None
+
+    def wake(self) -> None:
+        """Something was read: perhaps it refers to what was collected."""
+        if self._holds_some and self._sleeping is not None:
+            self._sleeping.cancel()
 
     async def _tried(self, act: Callable[[], Any]) -> None:
         try:
@@ -169,7 +189,6 @@ class Collector:
             StoreFailure: the disk refuses.
         """
         await self._count()
-        await self.bring_back()
         await self._expire()
         if self._terms.grace is None or obstacle(self._followers()):
             return
@@ -229,11 +248,7 @@ class Collector:
         unverified = await self._disk.run(self._marks.unverified, grace)
         if unverified.blobs:
             anew = await self._disk.run(self._marks.since_verified) >= self._terms.verify
-        self._asked = self._confirm(anew)
-        try:
-            done = await self._asked
-        finally:
-            self._asked = None
+        done = await self._confirm(anew)
         await self._count()
         if not done:
             return obstacle(self._followers()) or "a database could not be read to its end"
@@ -249,6 +264,7 @@ class Collector:
             held_up = obstacle(self._followers())
             if held_up:
                 return held_up, collected
+            self._holds_some = True
             gone = await self._disk.run(self._collect_some, page)
             for info in gone:
                 self._log.info(
@@ -310,6 +326,7 @@ class Collector:
             return len(digests)
 
         lying = await self._disk.run(look)
+        self._holds_some = lying > 0
         if lying and self._terms.grace is None:
             self._log.info("{n} collected blobs can still come back: dtfc undelete", n=lying)
 

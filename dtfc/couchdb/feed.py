@@ -10,7 +10,7 @@ blobs as much as the winner (api/database/changes.rst).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -43,6 +43,8 @@ SMALL = 1024 * 1024
 
 #: Seconds between two signs of life of a feed on which nothing happens.
 HEARTBEAT = 10.0
+
+Pick = Callable[[Sequence[Mapping[str, Any]]], Awaitable[Sequence[bool | None]]]
 
 _REFUSED = frozenset({401, 403})
 
@@ -84,6 +86,7 @@ class Database:
         name: of the database.
         node_id: of this node.
         clock: measures how long a feed is waited for.
+        pick: tells of documents whether their blobs are to be loaded; None: of none.
     """
 
     def __init__(
@@ -93,8 +96,11 @@ class Database:
         name: str,
         node_id: str,
         clock: IReactorTime,
+        *,
+        pick: Pick | None = None,
     ) -> None:
         self.name = name
+        self._pick = pick
         self._asking = Asking(couch, user, name)
         self._leaves = Leaves(self._asking)
         self._local = f"/_local/dtfc-{quote(node_id, safe='')}"
@@ -195,12 +201,23 @@ class Database:
         leaves: dict[str, list[tuple[str, tuple[Reference, ...]]]] = {
             each.id: [] for each in latest
         }
-        for name, revision, document in bodies:
+        picked = await self._picked([document for _, _, document in bodies])
+        fetch: dict[str, tuple[Reference, ...]] = {}
+        for (name, revision, document), pick in zip(bodies, picked, strict=True):
             found, bad = references_of(document)
             wrong += bad
             if found:
                 leaves[name].append((revision, found))
-        return [DocumentState(name, tuple(known)) for name, known in leaves.items()], wrong
+            if found and pick:
+                fetch[name] = fetch.get(name, ()) + found
+        return [
+            DocumentState(name, tuple(known), fetch.get(name, ())) for name, known in leaves.items()
+        ], wrong
+
+    async def _picked(self, documents: Sequence[Mapping[str, Any]]) -> Sequence[bool | None]:
+        if self._pick is None or not documents:
+            return [False] * len(documents)
+        return await self._pick(documents)
 
     async def checkpoint(self) -> Checkpoint | None:
         """Return what the database remembers; None if that is nothing that makes sense.

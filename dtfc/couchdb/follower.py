@@ -74,6 +74,7 @@ class Follower:
         clock: waits.
         ticks: seconds that no change of the time of day moves.
         chance: returns a number from 0 to 1.
+        applied: is called when something that was read is kept.
     """
 
     _log = Logger()
@@ -87,8 +88,10 @@ class Follower:
         *,
         ticks: Callable[[], float],
         chance: Callable[[], float],
+        applied: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
+        self._applied = applied
         self._references = references
         self._disk = disk
         self._clock = clock
@@ -279,6 +282,7 @@ class Follower:
             states, wrong = await self._database.states(page.changes)
             await self._disk.run(self._references.apply, name, states, page.since)
             self._known = await self._disk.run(self._references.state, name)
+            self._applied()
             self._counts["changes"] += len(page.changes)
             self._counts["documents"] += len(states)
             self._counts["senseless"] += wrong

@@ -49,9 +49,25 @@ CREATE TABLE collector (
     verified REAL NOT NULL, told TEXT NOT NULL
 );
 INSERT INTO collector VALUES (1, 0, 1, -1e18, '{}');
+CREATE TABLE prefetch (
+    digest BLOB PRIMARY KEY, length INTEGER, tries INTEGER NOT NULL, due REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX prefetch_due ON prefetch (due);
+CREATE TABLE prefetch_for (
+    database TEXT NOT NULL, document TEXT NOT NULL, digest BLOB NOT NULL,
+    PRIMARY KEY (database, document, digest)
+) WITHOUT ROWID;
+CREATE INDEX prefetch_for_whom ON prefetch_for (digest);
+CREATE TABLE prefetch_rules (
+    database TEXT PRIMARY KEY, rule TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TRIGGER prefetch_for_nobody AFTER DELETE ON prefetch_for BEGIN
+    DELETE FROM prefetch WHERE digest = old.digest
+        AND NOT EXISTS (SELECT 1 FROM prefetch_for WHERE digest = old.digest);
+END;
 """
 
-_NAMES = ("databases", "documents", "refs", "garbage", "collected", "collector")
+_NAMES = ("databases", "documents", "refs", "garbage", "collected", "collector", "prefetch")
 
 _BUSY_SECONDS = 10.0
 

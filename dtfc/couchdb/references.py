@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from dtfc.couchdb import prefetchlist
 from dtfc.couchdb.documents import BEGINNING, Reference
 from dtfc.couchdb.referencefile import ReferenceFile
 from dtfc.digest import Digest
@@ -26,10 +27,12 @@ class DocumentState:
         id: of the document.
         leaves: what each of its leaf revisions refers to, by revision; without
             those that refer to nothing.
+        wanted: those of them that are to be loaded.
     """
 
     id: str
     leaves: tuple[tuple[str, tuple[Reference, ...]], ...]
+    wanted: tuple[Reference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ class References:
     """
 
     def __init__(self, file: ReferenceFile) -> None:
-        self._file = file
+        self.file = file
 
     # -- what a follower writes ---------------------------------------------
 
@@ -111,12 +114,13 @@ class References:
                     c.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", (*key, scan))
                 else:
                     c.execute("DELETE FROM documents WHERE database = ? AND document = ?", key)
+                prefetchlist.enter(c, *key, each.wanted)
             c.execute(
                 "UPDATE databases SET since = ?, written = written + 1 WHERE name = ?",
                 (since, database),
             )
 
-        self._file.write(work)
+        self.file.write(work)
 
     def begin_scan(self, database: str, purged: int, instance: str) -> None:
         """Read a database from its beginning: it is not complete until that is done.
@@ -136,7 +140,7 @@ class References:
                 (BEGINNING, purged, instance, database),
             )
 
-        self._file.write(work)
+        self.file.write(work)
 
     def finish_scan(self, database: str) -> int:
         """Note that a database was read to its end; return how many documents were gone.
@@ -147,18 +151,19 @@ class References:
 
         def work(c: sqlite3.Connection) -> int:
             gone = (database, _known(c, database))
-            c.execute(
-                "DELETE FROM refs WHERE database = ?1 AND document IN"
-                " (SELECT document FROM documents WHERE database = ?1 AND scan < ?2)",
-                gone,
+            where = (
+                "database = ?1 AND document IN"
+                " (SELECT document FROM documents WHERE database = ?1 AND scan < ?2)"
             )
+            c.execute(f"DELETE FROM refs WHERE {where}", gone)  # noqa: S608 - a constant
+            prefetchlist.leave(c, where, gone)
             done = c.execute("DELETE FROM documents WHERE database = ? AND scan < ?", gone)
             c.execute(
                 "UPDATE databases SET complete = 1, verified = began WHERE name = ?", (database,)
             )
             return done.rowcount
 
-        return self._file.write(work)
+        return self.file.write(work)
 
     def rewind(self, database: str, since: str, written: int) -> None:
         """Go on from an older checkpoint.
@@ -166,7 +171,7 @@ class References:
         Raises:
             StoreFailure: it cannot be written.
         """
-        self._file.write(
+        self.file.write(
             lambda c: c.execute(
                 "UPDATE databases SET since = ?, written = ? WHERE name = ?",
                 (since, written, database),
@@ -182,10 +187,11 @@ class References:
 
         def work(c: sqlite3.Connection) -> None:
             c.execute("DELETE FROM refs WHERE database = ?", (database,))
+            prefetchlist.leave(c, "database = ?", (database,))
             c.execute("DELETE FROM documents WHERE database = ?", (database,))
             c.execute("DELETE FROM databases WHERE name = ?", (database,))
 
-        self._file.write(work)
+        self.file.write(work)
 
     # -- what others ask ----------------------------------------------------
 
@@ -195,7 +201,7 @@ class References:
         Raises:
             StoreFailure: it cannot be read.
         """
-        row = self._file.read(
+        row = self.file.read(
             lambda c: c.execute(
                 "SELECT since, written, complete, purged, instance, scan FROM databases"
                 " WHERE name = ?",
@@ -213,7 +219,7 @@ class References:
         Raises:
             StoreFailure: it cannot be read.
         """
-        rows = self._file.read(
+        rows = self.file.read(
             lambda c: c.execute("SELECT name FROM databases ORDER BY name").fetchall()
         )
         return [row[0] for row in rows]
@@ -224,7 +230,7 @@ class References:
         Raises:
             StoreFailure: it cannot be read.
         """
-        row = self._file.read(
+        row = self.file.read(
             lambda c: c.execute(
                 "SELECT 1 FROM refs WHERE digest = ? LIMIT 1", (digest.raw,)
             ).fetchone()
@@ -241,7 +247,7 @@ class References:
         """
         after = ("", "", "")
         while True:
-            rows = self._file.read(
+            rows = self.file.read(
                 lambda c, after=after: c.execute(  # type: ignore[misc]  # a default argument
                     "SELECT database, document, revision, name, digest, length FROM refs"
                     " WHERE database = ? AND (document, revision, name) > (?, ?, ?)"

@@ -32,6 +32,7 @@ class Setting:
         many: may be given several times (a list in the file).
         reloadable: a new value takes effect on SIGHUP.
         path: a path: made absolute before it is parsed.
+        words: that may stand in a path's place.
         in_file: may stand in the configuration file.
         short: one letter, or empty.
         default_note: says what the default is where no text can.
@@ -46,6 +47,7 @@ class Setting:
     many: bool = False
     reloadable: bool = False
     path: bool = False
+    words: tuple[str, ...] = ()
     in_file: bool = True
     short: str = ""
     default_note: str = ""

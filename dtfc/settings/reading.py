@@ -160,7 +160,7 @@ def resolve(
         texts = each.texts
         try:
             # "-" is standard output, where that makes sense.
-            if setting.path and texts[-1].strip() not in {"", "-"}:
+            if setting.path and texts[-1].strip() not in {"", "-", *setting.words}:
                 texts = (_absolute(texts[-1], each.folder, environment),)
             found[setting.attribute] = setting.parse(texts)
         except ValueError as error:
@@ -181,19 +181,7 @@ def resolve(
     return Loaded(settings, {name: each.where for name, each in given.items()})
 
 
-def _contradictions(settings: Settings, given: Mapping[str, Given]) -> Iterator[BadSetting]:
-    if settings.port is None and settings.interface is not None:
-        yield BadSetting(
-            given["interface"].where, "interface is for --port, and only --listen is given"
-        )
-    if settings.gid is not None and settings.uid is None:
-        yield BadSetting(given["gid"].where, "gid without uid; give both, or uid alone")
-    if settings.write_quorum > settings.replicas:
-        where = given.get("write-quorum") or given["replicas"]
-        yield BadSetting(
-            where.where,
-            f"write-quorum ({settings.write_quorum}) is more than replicas ({settings.replicas})",
-        )
+def _beside_couchdb(settings: Settings, given: Mapping[str, Given]) -> Iterator[BadSetting]:
     if settings.couchdb_db and settings.couchdb is None:
         yield BadSetting(
             given["couchdb-db"].where, "couchdb-db names a database, and couchdb no server"
@@ -207,6 +195,45 @@ def _contradictions(settings: Settings, given: Mapping[str, Given]) -> Iterator[
         yield BadSetting(
             given["purge-dry-run"].where, "purge-dry-run is for purge-untracked, which is not given"
         )
+    if settings.couchdb_catalog and settings.couchdb is None:
+        yield BadSetting(
+            given["couchdb-catalog"].where,
+            "couchdb-catalog names a database, and couchdb no server",
+        )
+    if settings.couchdb_catalog in settings.couchdb_db:
+        yield BadSetting(
+            given["couchdb-catalog"].where,
+            "the database of couchdb-catalog cannot be one of couchdb-db: what it names would all "
+            "be in use",
+        )
+    if settings.couchdb_prefetch != "none" and not settings.couchdb_db:
+        yield BadSetting(
+            given["couchdb-prefetch"].where, "couchdb-prefetch, and couchdb-db names no database"
+        )
+    jobs = settings.couchdb_prefetch_jobs
+    if settings.couchdb_prefetch != "none" and jobs >= settings.max_loads:
+        where = given.get("couchdb-prefetch-jobs") or given["max-loads"]
+        yield BadSetting(
+            where.where,
+            f"of max-loads ({settings.max_loads}) couchdb-prefetch-jobs ({jobs}) leaves none for "
+            "clients",
+        )
+
+
+def _contradictions(settings: Settings, given: Mapping[str, Given]) -> Iterator[BadSetting]:
+    if settings.port is None and settings.interface is not None:
+        yield BadSetting(
+            given["interface"].where, "interface is for --port, and only --listen is given"
+        )
+    if settings.gid is not None and settings.uid is None:
+        yield BadSetting(given["gid"].where, "gid without uid; give both, or uid alone")
+    if settings.write_quorum > settings.replicas:
+        where = given.get("write-quorum") or given["replicas"]
+        yield BadSetting(
+            where.where,
+            f"write-quorum ({settings.write_quorum}) is more than replicas ({settings.replicas})",
+        )
+    yield from _beside_couchdb(settings, given)
     if settings.max_request_line > settings.max_head:
         where = given.get("max-request-line") or given["max-head"]
         yield BadSetting(

@@ -544,6 +544,39 @@ class Settings:
         "by a session that it opens, or by the secret that CouchDB shares with proxies, which then "
         "stands for the password (proxy-sha1: of a CouchDB before 3.3).",
     )
+    couchdb_catalog: str | None = optional(
+        ACCESS,
+        "DATABASE",
+        lambda given: values.database(given)[0],
+        "A database of --couchdb that has the names of all sites' blobs, and that CouchDB "
+        "replicates. The node's own user writes to it.",
+        default_note="names are known where they are given",
+    )
+    couchdb_prefetch: str = setting(
+        ACCESS,
+        "WHICH",
+        values.text,
+        "none",
+        "all|none|FILE: which documents of followed databases have their blobs loaded from peers "
+        "at once. FILE is a JSON object with a selector for each database, and one for the others "
+        "under *.",
+        path=True,
+        words=("all", "none"),
+    )
+    couchdb_prefetch_jobs: int = setting(
+        ACCESS,
+        "N",
+        values.integer(1, 1000),
+        "2",
+        "How many blobs --couchdb-prefetch loads at once; fewer than --max-loads.",
+    )
+    couchdb_prefetch_max_size: int | None = optional(
+        ACCESS,
+        "SIZE",
+        values.size(),
+        "The largest blob that --couchdb-prefetch loads.",
+        default_note="any",
+    )
     couchdb_grant: tuple[Grant, ...] = several(
         ACCESS,
         "ROLE=VERBS",

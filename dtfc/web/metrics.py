@@ -21,6 +21,9 @@ from dtfc.web.families import REQUESTS, STALL_MAX, Family, Labels, Rule
 if TYPE_CHECKING:
     from dtfc.couchdb.collector import Collector as GarbageCollector
     from dtfc.couchdb.follower import FollowerStatus
+    from dtfc.couchdb.prefetching import Prefetching
+    from dtfc.couchdb.publishing import Publishing
+    from dtfc.couchdb.sharedcatalog import SharedCatalog
     from dtfc.integrity.upkeep import Upkeep
     from dtfc.peers.deletions import Deletions
     from dtfc.peers.picker import PeerStatus
@@ -70,6 +73,8 @@ class Metrics:
         replicas: copies to other nodes; None if nothing is copied.
         followed: how the databases are that this process follows.
         collector: of what no document refers to; None where there is none.
+        prefetching: loads what their documents refer to; None if nothing does.
+        shared: shares names with other sites; None if nothing does.
         asked_couchdb: how often CouchDB was asked, by what came of it; None if it never is.
     """
 
@@ -94,6 +99,8 @@ class Metrics:
         self.replicas: Replicas | None = None
         self.followed: Callable[[], Sequence[FollowerStatus]] = tuple
         self.collector: GarbageCollector | None = None
+        self.prefetching: Prefetching | None = None
+        self.shared: SharedCatalog | None = None
         self.asked_couchdb: Callable[[], Mapping[str, int] | None] = lambda: None
         self._deletions = deletions
         self._receivers = receivers
@@ -294,7 +301,11 @@ class Metrics:
                 "sum",
                 {(("result", result),): count for result, count in asked.items()},
             )
-        followed = self.followed()
+        followed = [*self.followed(), *(self.shared.here() if self.shared is not None else ())]
+        if self.shared is not None:
+            yield from _of_publishing(self.shared.publishing)
+        if self.prefetching is not None:
+            yield from _of_prefetching(self.prefetching)
         if not followed:
             return
         for name, text in (
@@ -444,6 +455,29 @@ def _by_peer(name: str, text: str, values: Mapping[str, float | None]) -> Family
         (("peer", url),): value for url, value in values.items() if value is not None
     }
     return Family(name, text, "gauge", "max", known)
+
+
+def _of_publishing(publishing: Publishing) -> Iterator[Family]:
+    name = "dtfc_couchdb_catalog"
+    counts = publishing.counts
+    yield _counter(f"{name}_published", "Blobs whose names were published.", counts["published"])
+    yield _counter(f"{name}_deleted", "Entries deleted with their blobs.", counts["deleted"])
+    yield _counter(f"{name}_refused", "Entries that the database refused.", counts["refused"])
+    yield _counter(f"{name}_failures", "Times that none could be written.", counts["failures"])
+    waiting = publishing.waiting
+    yield _gauge(f"{name}_waiting", "Blobs whose names are to be published.", waiting, "sum")
+
+
+def _of_prefetching(prefetching: Prefetching) -> Iterator[Family]:
+    name = "dtfc_couchdb_prefetch"
+    counts = prefetching.counts
+    yield _counter(f"{name}_loaded", "Blobs loaded before anybody asked.", counts["loaded"])
+    yield _counter(f"{name}_failed", "Times that such a load failed.", counts["failed"])
+    yield _counter(f"{name}_dropped", "Deleted or denied: not to be loaded.", counts["dropped"])
+    waiting = prefetching.waiting
+    yield _gauge(f"{name}_waiting", "Blobs that are still to be loaded.", waiting, "sum")
+    rests = int(prefetching.rests)
+    yield _gauge(f"{name}_resting", "Whether a full disk is waited for.", rests, "sum")
 
 
 def _counter(name: str, text: str, value: float) -> Family:

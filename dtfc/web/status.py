@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dtfc import __version__
 from dtfc.access.verbs import Verb
+from dtfc.couchdb.sharednames import Named, SharedNames, merged
 from dtfc.errors import BadInput, DtfcError
 from dtfc.http.problems import Problem
 from dtfc.web.colleagues import Alone, Colleagues
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from dtfc.peers.picker import PeerStatus
     from dtfc.peers.roster import Roster, RosterChange
     from dtfc.store.blobs import Space, Store
+    from dtfc.store.listing import Page
     from dtfc.store.outbox import Length
     from dtfc.web.families import Family
     from dtfc.web.gate import Gate
@@ -92,6 +95,7 @@ class Status:
         self._queue = queue
         self._look_up = look_up
         self._changed = changed
+        self.shared: SharedNames | None = None
         self._looked = 0.0
         self._looked_at: Space | None = None
 
@@ -177,13 +181,27 @@ class Status:
                 after=request.query("after"),
                 limit=limit,
             )
-            if page.rows or page.next:
+            rows = [Named(row.name, row.digest, row.length, row.at) for row in page.rows]
+            following = page.next
+            if self.shared is not None:
+                found = await self._disk.run(
+                    self.shared.rows, name, prefix, request.query("after"), limit + 1
+                )
+                rows, following = await self._disk.run(self._with_others, page, found, limit)
+            if rows or following:
                 break
-        files = [
-            {"name": row.name, "sha512": row.digest.hex, "length": row.length, "stored_at": row.at}
-            for row in page.rows
-        ]
-        self._tell(request, 200, {"files": files, "next": page.next})
+        self._tell(request, 200, {"files": [*map(_file, rows)], "next": following})
+
+    def _with_others(
+        self, page: Page, others: Sequence[Named], limit: int
+    ) -> tuple[list[Named], str | None]:
+        """Return a page of the names of all sites, without what is denied here (blocks)."""
+        rows, following = merged(page, others, limit)
+        return [
+            each if each.at is not None else replace(each, here=self._store.holds(each.digest))
+            for each in rows
+            if each.at is not None or self._store.marker(each.digest) is None
+        ], following
 
     async def refresh_peers(self, request: Request) -> None:
         """Read the peer list again, and tell the peers now in force."""
@@ -221,6 +239,12 @@ class Status:
             )
             return
         request.answer(status, json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n", JSON)
+
+
+def _file(row: Named) -> dict[str, Any]:
+    found = {"name": row.name, "sha512": row.digest.hex, "length": row.length, "stored_at": row.at}
+    # Of those that were named here it is plain.
+    return found if row.at is not None else found | {"here": row.here}
 
 
 def _health(peer: PeerStatus) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -120,6 +121,18 @@ async def test_a_leaf_that_is_gone_refers_to_nothing(couch: Scripted, database: 
     couch.say({"error": "not_found", "reason": "missing"}, 404)
     states, _ = await database.states([changed("1-a", "1-b", document=refers(ONE))])
     assert [revision for revision, _ in states[0].leaves] == ["1-a"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_leaf_is_picked_by_its_own_body(couch: Scripted) -> None:
+    async def pick(documents: Sequence[Mapping[str, Any]]) -> list[bool | None]:
+        return [document["_rev"] == "1-b" for document in documents]
+
+    asked: Any = couch
+    database = Database(asked, Anybody(), "a/b", "node", Clock(), pick=pick)
+    couch.say(refers(TWO, "1-b"))
+    states, _ = await database.states([changed("1-a", "1-b", document=refers(ONE))])
+    assert [each.digest for each in states[0].wanted] == [TWO]
 
 
 @pytest_twisted.ensureDeferred

@@ -157,6 +157,17 @@ def test_a_value_of_the_wrong_kind(tmp_path: Path, line: str, reason: str) -> No
         ({"interface": "::1", "listen": ["tcp:1"]}, "interface is for --port"),
         ({"gid": "1"}, "gid without uid"),
         ({"max-request-line": "20K"}, "is more than max-head"),
+        ({"couchdb-catalog": "names"}, "couchdb no server"),
+        (
+            {"couchdb": "http://c:1", "couchdb-db": ["names"], "couchdb-catalog": "names"},
+            "cannot be one of couchdb-db",
+        ),
+        ({"couchdb-prefetch": "all"}, "couchdb-db names no database"),
+        (
+            {"couchdb": "http://c:1", "couchdb-db": ["a"], "couchdb-prefetch": "all"}
+            | {"max-loads": "2"},
+            "leaves none for clients",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other(flags: dict[str, object], reason: str) -> None:
