@@ -49,6 +49,9 @@ FIRST_WAIT = 0.05
 #: ... up to so many.
 LONGEST_WAIT = 1.0
 
+#: Bytes of the answer to writing a document.
+LARGEST_ANSWER = 64 * 1024
+
 #: Characters of CouchDB's reason that are handed on.
 LONGEST_REASON = 1000
 
@@ -243,10 +246,9 @@ class Entries:
         failures = turns.failures
         await turns.lock.acquire()
         try:
-            if turns.failures != failures:
-                # Whoever waits must not wait for the same silence again, one after another.
-                raise CouchUnreached("it did not answer others just now")
-            return await self._written(user, place, entry)
+            # Whoever waits must not wait for the same silence again, one after another.
+            silent = turns.failures != failures
+            return await self._written(user, place, entry, silent=silent)
         except CouchUnreached:
             turns.failures += 1
             raise
@@ -255,7 +257,11 @@ class Entries:
                 del self._turns[place.document]
             turns.lock.release()
 
-    async def _written(self, user: OneUser, place: Place, entry: Mapping[str, Any]) -> str:
+    async def _written(
+        self, user: OneUser, place: Place, entry: Mapping[str, Any], *, silent: bool
+    ) -> str:
+        if silent:
+            raise CouchUnreached("it did not answer others just now")
         for tried in range(TRIES):
             if tried:
                 most = min(FIRST_WAIT * 2 ** (tried - 1), LONGEST_WAIT)
@@ -265,7 +271,7 @@ class Entries:
             if new is None:
                 return _revision(old or {}, "_rev")
             content = encoded(new, self.largest)
-            answer = await user.ask("PUT", place.path, self.largest, content)
+            answer = await user.ask("PUT", place.path, LARGEST_ANSWER, content)
             # 202: fewer of a cluster's nodes have it than should, by now.
             if answer.status in {200, 201, 202}:
                 return _revision(_object(answer), "rev")

@@ -137,6 +137,7 @@ _TABLE: Mapping[type[Exception], _Row] = {
     ),
     errors.NoDatabase: _Row(404, "There is no such database"),
     errors.UnfitDocument: _Row(409, "The document cannot refer to files"),
+    errors.NotEntered: _Row(403, _NOT_ENTERED),
     errors.EntryRefused: _Row(403, _NOT_ENTERED),
     # RFC 9110 section 15.5.2 wants a challenge; as for BadSession, not for a password.
     errors.EntryUnauthorized: _Row(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
+from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, gatherResults
 
 from dtfc.access.sessions import Credential, Document, credential_of
@@ -28,6 +29,8 @@ from dtfc.errors import (
 )
 from tests.support.couch import FakeCouch, basic
 
+reactor: Any = _reactor
+
 ADA = Credential("cookie", "Y29va2llLWFkYQ")
 BEA = Credential("cookie", "Y29va2llLWJlYQ")
 OLD = Credential("cookie", "b2xk")
@@ -44,7 +47,7 @@ class Beside:
         self.server.databases["photos"] = {"ada", "root"}
         self.couch = Couch(reactor, self.server.url, 0.5)
         self.counts: Counter[str] = Counter()
-        self.entries = Entries(self.couch, reactor, lambda: 0.01, 10_000, self.counts)  # type: ignore[arg-type]
+        self.entries = Entries(self.couch, reactor, lambda: 0.01, 10_000, self.counts)
 
     async def stop(self) -> None:
         await self.couch.close()
@@ -102,7 +105,7 @@ async def test_a_second_time_writes_nothing(beside: Beside) -> None:
 @pytest_twisted.ensureDeferred
 async def test_who_was_faster_is_read_first(beside: Beside) -> None:
     beside.has({"_id": "album/1", "_rev": "1-x"})
-    beside.server.before_writing = [lambda n=n: beside.write(f"{n}") for n in range(5)]
+    beside.server.before_writing = [partial(beside.write, f"{n}") for n in range(5)]
     await beside.enter()
     assert set(beside.document["dtfc"]) == {"0", "1", "2", "3", "4", "p.jpg"}
 
@@ -110,7 +113,7 @@ async def test_who_was_faster_is_read_first(beside: Beside) -> None:
 @pytest_twisted.ensureDeferred
 async def test_not_for_ever(beside: Beside) -> None:
     beside.has({"_id": "album/1", "_rev": "1-x"})
-    beside.server.before_writing = [lambda n=n: beside.write(f"{n}") for n in range(100)]
+    beside.server.before_writing = [partial(beside.write, f"{n}") for n in range(100)]
     with pytest.raises(EntryContended):
         await beside.enter()
     assert beside.server.writes == TRIES
@@ -126,9 +129,8 @@ async def test_many_at_once_are_in_nobodys_way(beside: Beside) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_two_processes_get_all_of_theirs_in(beside: Beside) -> None:
-    other = Entries(
-        beside.couch, reactor, iter([0.1, 0.9, 0.5, 0.3] * 100).__next__, 99999, Counter()
-    )  # type: ignore[arg-type]
+    chance = iter([0.1, 0.9, 0.5, 0.3] * 100).__next__
+    other = Entries(beside.couch, reactor, chance, 99_999, Counter())
     names = [f"{n}.jpg" for n in range(20)]
     work = []
     for number, name in enumerate(names):
@@ -182,11 +184,11 @@ async def test_a_couchdb_that_gives_no_answer(beside: Beside, fault: str) -> Non
 @pytest_twisted.ensureDeferred
 async def test_a_silence_is_waited_for_once(beside: Beside) -> None:
     beside.server.fault = "hangs"
-    began = reactor.seconds()  # type: ignore[attr-defined]
+    began = reactor.seconds()
     work = [Deferred.fromCoroutine(beside.enter()) for _ in range(10)]
     failed = await gatherResults([each.addErrback(lambda why: why.type) for each in work])
     assert (set(failed), len(beside.server.asked)) == ({EntryUnreached}, 1)
-    assert reactor.seconds() - began < 3  # type: ignore[attr-defined]
+    assert reactor.seconds() - began < 3
 
 
 @pytest_twisted.ensureDeferred
