@@ -154,6 +154,72 @@ class CouchUnreached(DtfcError):
         self.reason = reason
 
 
+class NoDatabase(DtfcError):
+    """CouchDB has no database of that name."""
+
+    def __init__(self, database: str) -> None:
+        super().__init__(f"CouchDB has no database {database}")
+        self.database = database
+
+
+class UnfitDocument(DtfcError):
+    """A document has no place for an entry; ``reason`` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the document cannot refer to a file: {reason}")
+        self.reason = reason
+
+
+class NotEntered(DtfcError):
+    """A file is stored, and the document that was to refer to it does not.
+
+    Args:
+        error: one word for it, CouchDB's own where it said one.
+        reason: a sentence for the client.
+    """
+
+    def __init__(self, error: str, reason: str) -> None:
+        super().__init__(
+            f"the file is stored, but the document does not refer to it: {reason}; until one "
+            "does, nothing keeps the file here"
+        )
+        self.error = error
+        self.reason = reason
+
+
+class EntryRefused(NotEntered):
+    """CouchDB, or what validates its documents, does not take the new revision."""
+
+
+class EntryUnauthorized(NotEntered):
+    """CouchDB took the user's credential before the body, and no longer after it."""
+
+
+class EntryContended(NotEntered):
+    """Others wrote the document each time before the file could be entered.
+
+    Args:
+        tries: how often that was.
+    """
+
+    def __init__(self, tries: int) -> None:
+        super().__init__("conflict", f"others changed the document {tries} times meanwhile")
+
+
+class EntryUnreached(NotEntered):
+    """CouchDB does not answer; perhaps the file is entered all the same.
+
+    Args:
+        why: it does not, for the log.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            "unreached", "CouchDB does not answer now; the same request again enters the file"
+        )
+        self.why = why
+
+
 class BadSignature(DtfcError):
     """A request that says it comes from a peer, and does not prove it."""
 

@@ -30,6 +30,7 @@ from dtfc.access.verbs import Verb
 from dtfc.couchdb.asking import Asking
 from dtfc.couchdb.catalogqueue import CatalogQueue
 from dtfc.couchdb.client import Couch
+from dtfc.couchdb.entering import Entries
 from dtfc.couchdb.feed import Database
 from dtfc.couchdb.follower import Follower
 from dtfc.couchdb.following import Following
@@ -595,15 +596,20 @@ class Node(MultiService):
         old = self._couch
         if old is not None and old.url == settings.couchdb and self._gate.sessions is not None:
             self._gate.sessions.set_terms(terms)
+            if self._gate.entries is not None:
+                self._gate.entries.largest = terms.largest_document
             return
-        self._couch = self._gate.sessions = None
+        self._couch = self._gate.sessions = self._gate.entries = None
         if old is not None:
             Deferred.fromCoroutine(old.close()).addErrback(
                 lambda failure: self._log.failure("leaving a CouchDB", failure)
             )
         if settings.couchdb is not None:
             self._couch = Couch(self._reactor, settings.couchdb, settings.couchdb_timeout)
-            self._gate.sessions = Sessions(self._couch, terms, self._steady.seconds)
+            sessions = self._gate.sessions = Sessions(self._couch, terms, self._steady.seconds)
+            self._gate.entries = Entries(
+                self._couch, self._reactor, self._random, terms.largest_document, sessions.counts
+            )
 
     def _open_following(self, settings: Settings, store: Store) -> CouchPages | None:
         """Make what follows CouchDB's databases, if any is to be followed.

@@ -253,6 +253,10 @@ class Sessions:
             found = self._documents.get(key, self._ticks())
         return bool(found)
 
+    def forget(self, credential: Credential, document: Document, digest_hex: str) -> None:
+        """Ask again whether a document refers to a blob: it has changed."""
+        self._documents.forget((credential.key, document, digest_hex))
+
     async def _look(
         self, credential: Credential, document: Document, digest_hex: str, key: Hashable
     ) -> None:

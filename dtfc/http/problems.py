@@ -107,6 +107,7 @@ class _Row:
 _IN_THE_LOG = "this node's log says what it was"
 _UNKNOWN = _Row(500, "Something went wrong here", detail=_IN_THE_LOG)
 _FULL = "There is no room for this"
+_NOT_ENTERED = "Stored, but not entered in the document"
 _NOT_NOW = "The store cannot be used now"
 
 _TABLE: Mapping[type[Exception], _Row] = {
@@ -134,6 +135,16 @@ _TABLE: Mapping[type[Exception], _Row] = {
     errors.CouchUnreached: _Row(
         503, "CouchDB cannot be asked", retry_after=2, detail="this node's log says why"
     ),
+    errors.NoDatabase: _Row(404, "There is no such database"),
+    errors.UnfitDocument: _Row(409, "The document cannot refer to files"),
+    errors.NotEntered: _Row(403, _NOT_ENTERED),
+    errors.EntryRefused: _Row(403, _NOT_ENTERED),
+    # RFC 9110 section 15.5.2 wants a challenge; as for BadSession, not for a password.
+    errors.EntryUnauthorized: _Row(
+        401, _NOT_ENTERED, fields=(("WWW-Authenticate", 'Bearer realm="dtfc"'),)
+    ),
+    errors.EntryContended: _Row(409, _NOT_ENTERED, retry_after=1),
+    errors.EntryUnreached: _Row(503, _NOT_ENTERED, retry_after=2),
     errors.Denied: _Row(403, "This is not allowed"),
     errors.NotSecure: _Row(403, "Not over a connection in clear", {"where": "where"}),
     # RFC 9110 section 15.5.20.

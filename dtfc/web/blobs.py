@@ -39,6 +39,7 @@ from dtfc.names import check_name
 from dtfc.store.chunkmap import CHUNK, ChunkMap
 from dtfc.web.chunkmaps import map_of, send_map
 from dtfc.web.copies import Owed, is_copy
+from dtfc.web.entering import admit_entry
 from dtfc.web.fields import BY_ALL, EMBEDDING, caching, content_fields, validator_fields
 from dtfc.web.forms import boundary_of, store_files
 from dtfc.web.holding import Holding
@@ -542,6 +543,7 @@ class Blobs:
         if not deliberate:
             await self._admit_copy(expected)
         length = request.body.length
+        entering = await admit_entry(request, self._gate, name, length, copy=not deliberate)
         # Who waits for 100 Continue is told first whether there is room.
         small = sha256 is None and not request.head.expects_continue
         if small and length is not None and length <= LONGEST:
@@ -568,6 +570,8 @@ class Blobs:
         request.put("Location", f"/{stored_digest}")
         request.put("ETag", stored_digest.etag)
         request.put("Repr-Digest", repr_digest(stored_digest))
+        if entering is not None and not await entering.entered(stub):
+            return
         request.answer(201 if stored.new else 200, _json(stub), JSON)
 
     async def _admit_copy(self, digest: Digest | None) -> None:

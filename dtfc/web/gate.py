@@ -32,6 +32,8 @@ from dtfc.errors import BadToken, CouchUnreached, Denied, DtfcError, NoCredentia
 from dtfc.peers.certificates import shows_certificate
 
 if TYPE_CHECKING:
+    from dtfc.access.sessions import User
+    from dtfc.couchdb.entering import Entries
     from dtfc.couchdb.sessions import Sessions
     from dtfc.web.callers import Callers
     from dtfc.web.request import Request
@@ -90,6 +92,7 @@ class Gate:
         url_secrets: what URLs are signed with; None where none are. Replaced likewise.
         tokens: those that are good for something; replaced likewise.
         sessions: asks CouchDB who somebody is; None where it is not asked.
+        entries: enters files in its documents; None likewise.
         callers: holds each to what it may take; None where nobody is held to anything.
         certificates: whether peers are known by certificates.
         replays: remembers what was signed: what all processes of the node
@@ -110,6 +113,7 @@ class Gate:
         self.certificates = False
         self.callers: Callers | None = None
         self.sessions: Sessions | None = None
+        self.entries: Entries | None = None
         self._now = now
         self._complained = -COMPLAINT_SECONDS
 
@@ -202,33 +206,54 @@ class Gate:
             TooLarge: the document is larger than this node reads.
         """
         policy, sessions = self.policy, self.sessions
+        needed = NoCredentials(verb.name, couchdb=True, tokens=policy.tokens)
+        credential, user = await self.couchdb_user(request, needed)
+        caller = replace(
+            caller_of(request),
+            user=user,
+            by_cookie=credential.kind == "cookie",
+            is_form=request.method == b"POST",
+            says_page=any(map(request.field, ("origin", "sec-fetch-site"))),
+        )
+        depends = check(policy, caller, verb, may_exist, target)
+        if isinstance(depends, DocumentNeeded) and sessions is not None:
+            try:
+                await self._ask_document(request, sessions, credential, target)
+            except CouchUnreached as error:
+                self.complain(request, error)
+                raise
+        elif depends is not None:
+            raise needed
+
+    async def couchdb_user(
+        self, request: Request, needed: NoCredentials
+    ) -> tuple[Credential, User]:
+        """Return what a request's sender brings for CouchDB, and whom it knows it for.
+
+        Args:
+            request: whose.
+            needed: raised where nothing is brought.
+
+        Raises:
+            NoCredentials, BadSession, BadInput, TooManyFailures, TooManyRequests,
+            CouchUnreached: as of :meth:`ask_couchdb`.
+        """
+        sessions = self.sessions
         credential = credential_of(request.field("authorization"), request.field("cookie"))
         if sessions is None or credential is None:
-            raise NoCredentials(verb.name, couchdb=True, tokens=policy.tokens)
-        caller = caller_of(request)
-        client = site_of(client_of(caller, policy.trusted_proxies))
+            raise needed
+        client = site_of(client_of(caller_of(request), self.policy.trusted_proxies))
         try:
             user, renewed = await sessions.user_of(credential, client)
+        except CouchUnreached as error:
+            self.complain(request, error)
+            raise
+        if request.principal == "-":
             request.principal = f"couchdb:{quote(user.name, safe='@.-_~+')[:LONGEST_PRINCIPAL]}"
             if self.callers is not None:
                 self.callers.ask_principal(request)
-            if renewed and _is_plain(renewed):
-                request.put("Set-Cookie", renewed)
-            caller = replace(
-                caller,
-                user=user,
-                by_cookie=credential.kind == "cookie",
-                is_form=request.method == b"POST",
-                says_page=any(map(request.field, ("origin", "sec-fetch-site"))),
-            )
-            needed = check(policy, caller, verb, may_exist, target)
-            if isinstance(needed, DocumentNeeded):
-                await self._ask_document(request, sessions, credential, target)
-            elif needed is not None:
-                raise NoCredentials(verb.name, couchdb=True, tokens=policy.tokens)
-        except CouchUnreached as error:
-            self._complain(request, error)
-            raise
+        renew(request, renewed)
+        return credential, user
 
     async def _ask_document(
         self, request: Request, sessions: Sessions, credential: Credential, target: Target | None
@@ -332,12 +357,12 @@ class Gate:
                 request.proven = self._proves(request)
             except DtfcError as error:
                 request.proven = error
-                self._complain(request, error)
+                self.complain(request, error)
         if isinstance(request.proven, DtfcError):
             raise request.proven
         return request.proven
 
-    def _complain(self, request: Request, error: DtfcError) -> None:
+    def complain(self, request: Request, error: DtfcError) -> None:
         """Tell the operator, but not of each request: whoever sends them is nobody yet."""
         now = self._now()
         if abs(now - self._complained) < COMPLAINT_SECONDS:
@@ -407,8 +432,10 @@ def _shows_certificate(request: Request) -> bool:
     return shows_certificate(channel.transport)
 
 
-def _is_plain(cookie: str) -> bool:
-    return len(cookie) <= LONGEST_COOKIE and cookie.isascii() and cookie.isprintable()
+def renew(request: Request, cookie: str) -> None:
+    """Hand back a cookie that CouchDB has set, if there is one."""
+    if cookie and len(cookie) <= LONGEST_COOKIE and cookie.isascii() and cookie.isprintable():
+        request.put("Set-Cookie", cookie)
 
 
 def may_exist(path: str) -> bool:

@@ -2,14 +2,17 @@
 
 What it does like CouchDB: ``GET /_session`` by cookie, Basic and JSON Web Token;
 200 with ``name: null`` for a cookie that is unknown or has expired; 401 for a wrong
-password; 403 for a name that had five wrong ones; documents that only some may read.
+password; 403 for a name that had five wrong ones; documents that only some may read;
+409 for a revision that is not the newest.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -48,6 +51,15 @@ class FakeCouch(Resource):
         self.cookies = {"Y29va2llLWFkYQ": "ada", "Y29va2llLWJlYQ": "bea", "b2xk": None}
         self.renews: dict[str, str] = {}
         self.documents: dict[tuple[str, str], tuple[set[str], Any]] = {}
+        self.databases: dict[str, set[str]] = {}
+        """Who may make documents there."""
+        self.refuses: Callable[[dict[str, Any]], tuple[int, dict[str, str]] | None] = (
+            lambda _document: None
+        )
+        """What validates documents."""
+        self.before_writing: list[Callable[[], object]] = []
+        """What happens before a document is written: one for each time."""
+        self.writes = 0
         self.failures: Counter[str] = Counter()
         self.asked: list[tuple[bytes, dict[str, str]]] = []
         self.fault = ""
@@ -122,11 +134,40 @@ class FakeCouch(Resource):
 
     def _document(self, request: Any, name: str | None) -> bytes:
         _, database, identifier = request.path.decode().split("/", 2)
-        readers, body = self.documents.get((unquote(database), unquote(identifier)), (set(), None))
-        if body is None:
-            request.setResponseCode(404)
-            return b'{"error":"not_found","reason":"missing"}\n'
+        key = unquote(database), unquote(identifier)
+        if request.method == b"PUT" and self.before_writing:
+            self.before_writing.pop(0)()
+        readers, body = self.documents.get(key, (self.databases.get(key[0], set()), None))
+        if body is None and key[0] not in self.databases:
+            known = any(each == key[0] for each, _ in self.documents)
+            reason = "missing" if known else "Database does not exist."
+            return _says(request, 404, "not_found", reason)
         if name not in readers:
-            request.setResponseCode(403)
-            return b'{"error":"forbidden","reason":"You are not allowed to access this db."}\n'
+            return _says(request, 403, "forbidden", "You are not allowed to access this db.")
+        if request.method == b"PUT":
+            return self._written(request, key, readers, body)
+        if body is None:
+            return _says(request, 404, "not_found", "missing")
         return body if isinstance(body, bytes) else json.dumps(body).encode() + b"\n"
+
+    def _written(
+        self, request: Any, key: tuple[str, str], readers: set[str], old: dict[str, Any] | None
+    ) -> bytes:
+        self.writes += 1
+        new = json.loads(request.content.read())
+        revision = None if old is None else old["_rev"]
+        if new.get("_rev") != revision:
+            return _says(request, 409, "conflict", "Document update conflict.")
+        refused = self.refuses(new)
+        if refused is not None:
+            return _says(request, refused[0], refused[1]["error"], refused[1]["reason"])
+        number = 1 + int((revision or "0-").partition("-")[0])
+        new["_rev"] = f"{number}-{hashlib.sha256(repr(new).encode()).hexdigest()[:32]}"
+        self.documents[key] = readers, new
+        request.setResponseCode(201)
+        return json.dumps({"ok": True, "id": key[1], "rev": new["_rev"]}).encode() + b"\n"
+
+
+def _says(request: Any, status: int, error: str, reason: str) -> bytes:
+    request.setResponseCode(status)
+    return json.dumps({"error": error, "reason": reason}).encode() + b"\n"
