@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from dtfc.access.sessions import Credential
+from dtfc.cli.migrating import add_migrate_commands, run_migration
 from dtfc.couchdb.client import Couch
 from dtfc.couchdb.nodeuser import read_user
 from dtfc.couchdb.preparing import PATIENCE, prepare
@@ -32,12 +33,15 @@ def add_couchdb_command(commands: Any) -> None:
         help="an administrator of the database: one line, name:password, in no file that others "
         "may read",
     )
+    add_migrate_commands(acts)
 
 
 def run_couchdb(given: argparse.Namespace) -> int:
     """Do it; return the exit code."""
     try:
         server, name = _parts(given.url)
+        if given.act != "init":
+            return run_migration(given, server, name)
         credential = read_user(given.couchdb_user_file)
     except (ValueError, BadSetting) as error:
         sys.stderr.write(f"dtfc: {error}\n")
