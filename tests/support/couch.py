@@ -59,6 +59,8 @@ class FakeCouch(Resource):
         """What validates documents."""
         self.before_writing: list[Callable[[], object]] = []
         """What happens before a document is written: one for each time."""
+        self.silent = False
+        """Whether a document is neither written nor refused."""
         self.writes = 0
         self.failures: Counter[str] = Counter()
         self.asked: list[tuple[bytes, dict[str, str]]] = []
@@ -132,11 +134,13 @@ class FakeCouch(Resource):
             )
         return known, self.roles[known]
 
-    def _document(self, request: Any, name: str | None) -> bytes:
+    def _document(self, request: Any, name: str | None) -> bytes | int:
         _, database, identifier = request.path.decode().split("/", 2)
         key = unquote(database), unquote(identifier)
         if request.method == b"PUT" and self.before_writing:
             self.before_writing.pop(0)()
+            if self.silent:
+                return NOT_DONE_YET
         readers, body = self.documents.get(key, (self.databases.get(key[0], set()), None))
         if body is None and key[0] not in self.databases:
             known = any(each == key[0] for each, _ in self.documents)
