@@ -187,6 +187,7 @@ class Migration:
         self._database = Database(self.couch, user, self.name, "", self.clock)
         # What was written with --keep comes again in the feed, with all that was kept.
         self._written: set[str] = set()
+        self._left: set[tuple[str, str]] = set()
 
     async def run(self) -> int | None:
         """Do it; return the bytes that compaction frees, if the database can say that.
@@ -395,8 +396,11 @@ class Migration:
             self.figures.stored += sum(e.stored for e in some if isinstance(e, Attachment))
 
     def _leave(self, name: str, why: str, count: int) -> None:
-        self.figures.left += count
-        self.told(f"{name}: {why}")
+        # A document that was written comes again in the feed, with what was left in it.
+        if (name, why) not in self._left:
+            self._left.add((name, why))
+            self.figures.left += count
+            self.told(f"{name}: {why}")
 
     async def _compactable(self) -> int | None:
         """Return what the database's file has that is not alive (api/database/common.rst)."""
