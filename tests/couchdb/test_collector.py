@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from twisted.internet.defer import Deferred
@@ -467,3 +469,6 @@ class Garbage(RuleBasedStateMachine):
 
 
 TestGarbage = Garbage.TestCase
+if os.environ.get("DTFC_HYPOTHESIS") == "big":
+    # Each run has hours of passes in it.
+    TestGarbage.settings = settings(max_examples=2000, deadline=None)
