@@ -2,7 +2,7 @@
 
 --only NAME,…   only these: powercut, failures, killed, load, full, rot, cluster,
                 media, slow, descriptors, bombs, fuzz, paths,
-                smuggling, timing, browser, following
+                smuggling, timing, browser, following, migration
 --share F       this part of each (default 1)
 --seed N        the same again
 """
@@ -27,6 +27,7 @@ from prove import (
     killed,
     load,
     media,
+    migration,
     paths,
     powercut,
     rot,
@@ -55,6 +56,7 @@ PROOFS: dict[str, Callable[[int, float], list[Row]]] = {
     "timing": timing.prove,
     "browser": browser.prove,
     "following": following.prove,
+    "migration": migration.prove,
 }
 
 
