@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -184,7 +184,12 @@ class Following:
 
     def _confirm(self, anew: bool) -> Deferred[bool]:  # noqa: FBT001 -- of one argument
         asked = [follower.confirm(anew=anew) for follower in self._followers.values()]
-        return gatherResults(asked).addCallback(all)
+
+        async def all_of_them() -> bool:
+            # One after another: who gives up waiting must find a CancelledError, no other.
+            return all([await each for each in asked])
+
+        return Deferred.fromCoroutine(all_of_them())
 
     def _pick_of(self, name: str) -> Pick | None:
         """Return what tells which documents of a database have their blobs loaded."""

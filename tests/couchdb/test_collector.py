@@ -27,6 +27,7 @@ from dtfc.disk import InlineDisk
 from dtfc.errors import Absent, StoreFailure
 from dtfc.store.collected import Here, Lying
 from dtfc.store.facts import BlobInfo
+from tests.conftest import LoggedFailures
 from tests.support.couchdb35 import Couchdb35, Database35
 
 GRACE, PERIOD, VERIFY, UNDELETE = 1200.0, 300.0, 600.0, 7200.0
@@ -339,6 +340,22 @@ def test_what_an_operator_brought_back_has_its_time_anew(site: Site) -> None:
     assert set(site.shelf.here) == {DIGESTS[0]}
     site.wait(LONG_ENOUGH)
     assert site.shelf.aside == {DIGESTS[0]}
+
+
+def test_who_stops_while_databases_are_read_anew_stops(
+    site: Site, logged_failures: LoggedFailures
+) -> None:
+    site.names.append("scans")
+    site.couch.make("scans")
+    site.shelf.put(DIGESTS[0])
+    node = site.start()
+    never: Deferred[bool] = Deferred()
+    for follower in node._followers.values():
+        follower.confirm = lambda *, anew: never  # type: ignore[method-assign]  # noqa: ARG005
+    site.wait(LONG_ENOUGH)
+    assert not never.called
+    site.stop()
+    assert logged_failures.flush() == []
 
 
 def test_a_disk_that_refuses_is_tried_again(site: Site) -> None:
