@@ -67,7 +67,8 @@ class Pouch:
             return error.code, {}
 
     def stop(self) -> None:
-        os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
 

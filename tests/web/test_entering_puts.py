@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -246,6 +248,9 @@ async def test_a_client_that_leaves_can_come_again(place: Place) -> None:
             deadline = time.monotonic() + 10
             while not hangs and time.monotonic() < deadline:
                 time.sleep(0.01)
+            # A reset, as of a client that is killed; an end could be half of a connection's.
+            linger = struct.pack("ii", 1, 0)
+            connection._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
     hangs: list[bool] = []
 
