@@ -28,7 +28,17 @@ from prove.steps import ROOT
 #: Seconds that an opening may take.
 QUICK = 1.0
 
-_OWN = {"format", "running", "tmp", "partial", "uploads", "quarantine", "catalog", "log"}
+_OWN = {
+    "format",
+    "running",
+    "tmp",
+    "partial",
+    "uploads",
+    "quarantine",
+    "collected",
+    "catalog",
+    "log",
+}
 _BLOB = {"data", "filename", "404", "403", "chunks", "deletion"}
 _NOT_COMPARED = re.compile(r"/store/\.dtfc/(running|catalog(/.*)?|log/lock)\Z")
 
@@ -184,7 +194,7 @@ class Check:
         base = store.layout.basedir
         own = f"{base}/.dtfc"
         self._only(own, _OWN)
-        for name in ("tmp", "uploads", "quarantine"):
+        for name in ("tmp", "uploads", "quarantine", "collected"):
             self._only(f"{own}/{name}", set())
         self._only(f"{own}/log", {"lock"})
         # What is left of a load that nobody goes on with expires later.
