@@ -34,6 +34,11 @@ ALWAYS = (("Content-Type", "application/problem+json"), ("Cache-Control", "no-st
 
 # Errors of one room that never reach a client as themselves.
 INTERNAL = {
+    # Of a command, which tells them on its standard error.
+    "Away",
+    "Conflict",
+    "Stopped",
+    "Unfit",
     "Shrunk",  # an answer was begun: the connection is cut
     "PeerFailure",  # becomes a line of PeersUnreached
     "Refused",  # a copy is offered to somebody else
