@@ -165,18 +165,16 @@ class Sessions:
         key = credential.key
         session = self._users.get(key, self._ticks())
         if session is None:
-            await self._alone(key, lambda: self._ask(credential, client, key))
-            session = self._users.get(key, self._ticks())
-        if session is None:
-            raise CouchUnreached(self.trouble or "it was asked just now, without an answer")
+            session = await self._alone(key, lambda: self._ask(credential, client, key))
         if session.user is None:
             raise BadSession(credential.kind)
         return session.user, session.renewed
 
-    async def _ask(self, credential: Credential, client: str, key: str) -> None:
+    async def _ask(self, credential: Credential, client: str, key: str) -> Session:
         now = self._ticks()
-        if self._users.get(key, now) is not None:
-            return
+        remembered = self._users.get(key, now)
+        if remembered is not None:
+            return remembered
         paid = self._pay(credential, client, now)
         try:
             session = _session_in(await self._said("/_session", credential, LARGEST_SESSION))
@@ -199,10 +197,11 @@ class Sessions:
                 for buckets, who, amount in self._owed(credential, client):
                     buckets.spend(who, now, amount)
             self._users.put(key, session, now + min(NOBODY_SECONDS, self._terms.cache))
-            return
+            return session
         self._give_back(paid)
         self._good.put(key, value=True, until=now + TRUSTED_SECONDS)
         self._users.put(key, session, now + self._terms.cache)
+        return session
 
     def _pay(
         self, credential: Credential, client: str, now: float
@@ -249,9 +248,10 @@ class Sessions:
         key = (credential.key, document, digest_hex)
         found = self._documents.get(key, self._ticks())
         if found is None:
-            await self._alone(key, lambda: self._look(credential, document, digest_hex, key))
-            found = self._documents.get(key, self._ticks())
-        return bool(found)
+            found = await self._alone(
+                key, lambda: self._look(credential, document, digest_hex, key)
+            )
+        return found
 
     def forget(self, credential: Credential, document: Document, digest_hex: str) -> None:
         """Ask again whether a document refers to a blob: it has changed."""
@@ -259,9 +259,10 @@ class Sessions:
 
     async def _look(
         self, credential: Credential, document: Document, digest_hex: str, key: Hashable
-    ) -> None:
-        if self._documents.get(key, self._ticks()) is not None:
-            return
+    ) -> bool:
+        remembered = self._documents.get(key, self._ticks())
+        if remembered is not None:
+            return remembered
         path = f"/{quote(document.database, safe='')}/{quote(document.id, safe='')}"
         try:
             answer = await self._said(path, credential, self._terms.largest_document)
@@ -277,6 +278,7 @@ class Sessions:
         self._note("document" if found else "no document", "")
         seconds = self._terms.cache if found else min(NOBODY_SECONDS, self._terms.cache)
         self._documents.put(key, found, self._ticks() + seconds)
+        return found
 
     async def _said(self, path: str, credential: Credential, most: int) -> Answer:
         if self._ticks() < self._down_until:
@@ -292,8 +294,8 @@ class Sessions:
         self.counts[result] += 1
         self.trouble = trouble
 
-    async def _alone(self, key: Hashable, work: Callable[[], Awaitable[None]]) -> None:
-        """Let one ask, and the others wait for what becomes of it.
+    async def _alone(self, key: Hashable, work: Callable[[], Awaitable[V]]) -> V:
+        """Let one ask, and the others wait for what becomes of it; return what was found.
 
         Then each looks first at what is remembered by now; if the one that asked
         has left, the next one asks.
@@ -305,7 +307,7 @@ class Sessions:
             await waiting
         self._asking[key] = []
         try:
-            await work()
+            return await work()
         finally:
             for each in self._asking.pop(key):
                 each.callback(None)

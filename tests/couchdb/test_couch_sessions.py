@@ -50,6 +50,16 @@ def asked() -> Iterator[Asked]:
     pytest_twisted.blockon(Deferred.fromCoroutine(found.stop()))
 
 
+@pytest_twisted.ensureDeferred
+async def test_where_nothing_is_remembered_each_one_is_asked_about() -> None:
+    asked = Asked(cache=0.0)
+    try:
+        names = [(await asked.of(ADA)).name for _ in range(2)]
+        assert (names, asked.times) == (["ada", "ada"], 2)
+    finally:
+        await asked.stop()
+
+
 def password(name: str, word: str) -> Credential:
     field = basic(name, word).decode().partition(": ")[2].strip()
     credential = credential_of([field], [])

@@ -8,11 +8,13 @@ import re
 import signal
 import struct
 import subprocess
-import time
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from prove.chromium import Chromium, Page
 from tests.live.test_couchdb_live import Pouch, basic, pouch
 from tests.support.live import CHECKOUT, LiveNode, free_port
 from tests.support.programs import require_program
+from tests.support.waiting import until
 
 __all__ = ["pouch"]
 
@@ -188,36 +191,40 @@ def origin(pouch: Pouch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[O
     content = png(WIDTH, HEIGHT)
     digest = node.put("photo.png", content)
     fill(pouch, digest, content)
+    with served(folder, pouch.url, node.url) as port:
+        found = Origin(folder, port, node, digest)
+        try:
+            until(lambda: _answers(found), (folder / "nginx.log").read_text)
+            yield found
+        finally:
+            node.end(signal.SIGKILL)
+    assert "Traceback" not in node.log()
+
+
+@contextmanager
+def served(folder: Path, couchdb: str, node: str) -> Iterator[int]:
+    """Run nginx as the recipe has it; yield its port."""
     certify(folder)
     port = free_port()
-    main = configure(folder, pouch.url, node.url, port)
+    main = configure(folder, couchdb, node, port)
     with (folder / "nginx.log").open("wb") as log:
         nginx = subprocess.Popen(
             [require_program("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(main)],
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-    found = Origin(folder, port, node, digest)
     try:
-        _await(found)
-        yield found
+        yield port
     finally:
         nginx.send_signal(signal.SIGTERM)
         nginx.wait(timeout=10)
-        node.end(signal.SIGKILL)
-    assert "Traceback" not in node.log()
 
 
-def _await(origin: Origin) -> None:
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            assert origin.curl("/files/readyz").status == 200
-        except AssertionError:
-            assert time.monotonic() < deadline, (origin.folder / "nginx.log").read_text()
-            time.sleep(0.1)
-        else:
-            return
+def _answers(origin: Origin) -> bool:
+    try:
+        return origin.curl("/files/readyz").status == 200
+    except AssertionError:
+        return False
 
 
 def test_one_login_is_good_for_both(origin: Origin) -> None:
@@ -233,6 +240,34 @@ def test_without_it_there_is_nothing(origin: Origin) -> None:
     # Nobody is this machine just because the proxy is, or because he says so.
     forged = ("-H", "X-Forwarded-For: 127.0.0.1", "-H", "Forwarded: for=127.0.0.1")
     assert origin.curl(f"/files/{origin.digest}", *forged).status == 401
+
+
+class Hears(BaseHTTPRequestHandler):
+    """A server that says what it was told."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({**self.headers}).encode())
+
+    def log_message(self, *_said: object) -> None:
+        return
+
+
+def test_nobody_gets_to_say_himself_who_he_is(tmp_path: Path) -> None:
+    # What CouchDB may take from a proxy, without a secret if it is told so.
+    says = [f"X-Auth-CouchDB-{name}: root" for name in ("UserName", "Roles", "Token")]
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hears) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        here = f"http://127.0.0.1:{server.server_port}"
+        with served(tmp_path, here, here) as port:
+            origin = Origin(tmp_path, port, LiveNode(tmp_path / "node", []), "")
+            until(lambda: _answers(origin), (tmp_path / "nginx.log").read_text)
+            more = [part for each in says for part in ("-H", each)]
+            heard = [json.loads(origin.curl(path, *more).body) for path in ("/a", "/files/a")]
+        server.shutdown()
+    assert [[name for name in each if name.startswith("X-Auth")] for each in heard] == [[], []]
+    assert [each["X-Forwarded-Proto"] for each in heard] == ["https", "https"]
 
 
 def test_after_the_logout_there_is_nothing_either(origin: Origin) -> None:
