@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 
 from tests.support.live import CHECKOUT, LiveNode, free_port
 from tests.support.programs import require_program
+from tests.support.waiting import until
 
 ETC = CHECKOUT / "etc"
 #: An address that is nobody's (RFC 5737), and is this machine's while the tests run.
@@ -182,10 +182,11 @@ def test_a_proxy_before_three_nodes(
     proxy = Proxy(folder, command)
     try:
         client = Client(certificate, clear, secure)
-        deadline = time.monotonic() + 10
-        while not _is_open(secure) or client.ask("/readyz")[0] != 200:
-            assert time.monotonic() < deadline, (folder / "proxy.log").read_text()
-            time.sleep(0.1)
+        until(
+            lambda: _is_open(secure) and client.ask("/readyz")[0] == 200,
+            (folder / "proxy.log").read_text,
+            seconds=10,
+        )
         _use(tmp_path, client, nodes, token)
     finally:
         proxy.stop()
@@ -231,11 +232,12 @@ def _use(folder: Path, client: Client, nodes: list[LiveNode], token: str) -> Non
 
 def _asked(node: LiveNode, digest: str) -> list[str]:
     """Return the lines of the access log, which are gathered, once there are any."""
-    deadline = time.monotonic() + 10
-    while not (lines := [s for s in node.log().splitlines() if f'"GET /{digest} ' in s]):
-        assert time.monotonic() < deadline, node.log()
-        time.sleep(0.05)
-    return lines
+
+    def lines() -> list[str]:
+        return [each for each in node.log().splitlines() if f'"GET /{digest} ' in each]
+
+    until(lines, node.log, seconds=10)
+    return lines()
 
 
 NETWORK = "198.51.100"

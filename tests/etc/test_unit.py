@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from tests.support.confined import calls_of, confine
 from tests.support.live import CHECKOUT, LiveNode, free_port
 from tests.support.programs import require_program
+from tests.support.waiting import until
 
 UNIT = CHECKOUT / "etc/dtfc.service"
 
@@ -81,10 +81,7 @@ def test_blobs(confined: LiveNode) -> None:
 
 def _wait_for(lines: Callable[[], str], wanted: str) -> None:
     """Wait for what is written a moment later."""
-    deadline = time.monotonic() + 10
-    while wanted not in lines():
-        assert time.monotonic() < deadline, lines()
-        time.sleep(0.05)
+    until(lambda: wanted in lines(), lines, seconds=10)
 
 
 def test_peers_workers_and_signals(confined: LiveNode, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.live.test_couchdb_live import Pouch, basic, pouch
-from tests.live.test_following_live import until
 from tests.support.live import LiveNode
+from tests.support.waiting import until
 
 __all__ = ["pouch"]
 

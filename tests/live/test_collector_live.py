@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from tests.live.test_couchdb_live import Pouch, pouch
-from tests.live.test_following_live import Live, entry, root, until
+from tests.live.test_following_live import Live, entry, root
 from tests.support.live import CHECKOUT, LiveNode
+from tests.support.waiting import until
 
 __all__ = ["pouch", "root"]
 

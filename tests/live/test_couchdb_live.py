@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ import pytest
 
 from tests.support.live import LiveNode, free_port
 from tests.support.programs import require_program
+from tests.support.waiting import until
 
 
 def basic(name: str, password: str) -> str:
@@ -40,15 +40,13 @@ class Pouch:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                self.ask("GET", "/")
-            except OSError:
-                assert time.monotonic() < deadline, "pouchdb-server did not start"
-                time.sleep(0.1)
-            else:
-                return
+        until(self._answers, lambda: "pouchdb-server did not start", seconds=20)
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.ask("GET", "/"))
+        except OSError:
+            return False
 
     def ask(
         self, method: str, path: str, body: Any = None, user: str = ""

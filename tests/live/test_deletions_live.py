@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support.live import LiveNode
+from tests.support.waiting import until
 
 Live = Callable[..., LiveNode]
 
@@ -47,14 +49,17 @@ def states(told: dict[str, Any]) -> dict[str, str]:
     return {peer: each["state"] for peer, each in told["peers"].items()}
 
 
-def until(so: Callable[[], bool], seconds: float = 30) -> float:
-    """Wait until something is so; return after how long."""
-    begun = time.monotonic()
-    while time.monotonic() - begun < seconds:
-        if so():
-            return time.monotonic() - begun
-        time.sleep(0.05)
-    raise AssertionError("it did not come about")
+def rounds(node: LiveNode) -> float:
+    """Return how often a node has compared with its peer what is deleted."""
+    text = node.request("GET", "/metrics")[2].decode()
+    counts = re.findall(
+        r'^dtfc_deletions_rounds_total{result="(?!failed).*"} (.*)$', text, re.MULTILINE
+    )
+    return sum(map(float, counts))
+
+
+def has_compared(node: LiveNode, times: float) -> bool:
+    return rounds(node) >= times
 
 
 def status_of(node: LiveNode, digest: str, what: str = "") -> int:
@@ -153,7 +158,9 @@ def test_a_plain_delete_stays_on_its_node(live: Live, tmp_path: Path) -> None:
     digest = nodes[0].put("x", b"data")
     assert status_of(nodes[1], digest) == 200
     assert nodes[0].request("DELETE", f"/{digest}")[0] == 200
-    time.sleep(3)  # two periods in which it could have spread
+    for node in nodes:
+        # Twice everything that it could have spread by.
+        until(partial(has_compared, node, rounds(node) + 2), node.log)
 
     assert [status_of(node, digest) for node in nodes] == [404, 200]
 

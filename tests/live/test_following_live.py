@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 
 from tests.live.test_couchdb_live import Pouch, basic, pouch
 from tests.support.live import LiveNode
+from tests.support.waiting import until
 
 __all__ = ["pouch"]
 
@@ -35,13 +35,6 @@ def missing(node: LiveNode, database: str) -> dict[str, Any]:
     assert status == 200, body
     told: dict[str, Any] = json.loads(body)
     return told
-
-
-def until(so: Callable[[], bool], told: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not so():
-        assert time.monotonic() < deadline, told()
-        time.sleep(0.05)
 
 
 def metric(node: LiveNode, name: str, database: str) -> float:

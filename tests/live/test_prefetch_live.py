@@ -13,8 +13,9 @@ import pytest
 
 from dtfc.couchdb.prefetching import FIRST_WAIT
 from tests.live.test_couchdb_live import Pouch, basic, pouch
-from tests.live.test_following_live import missing, until
+from tests.live.test_following_live import missing
 from tests.support.live import LiveNode
+from tests.support.waiting import until
 
 __all__ = ["pouch"]
 

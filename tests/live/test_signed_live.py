@@ -31,6 +31,7 @@ from dtfc.peers.signing import Signer, SigningAgent
 from dtfc.web.gate import Gate
 from dtfc.web.site import Bounds, Site
 from tests.support.live import LiveNode
+from tests.support.waiting import until
 
 reactor: Any = _reactor
 SECRETS = Secrets((b"0123456789abcdef0123456789abcdef",))
@@ -185,11 +186,7 @@ def test_a_secret_is_changed_while_it_runs(
         secret.chmod(mode)
         before = node.log().count(said)
         os.kill(node.pid, signal.SIGHUP)
-        for _ in range(200):
-            if node.log().count(said) > before:
-                return
-            time.sleep(0.05)
-        raise AssertionError(node.log())
+        until(lambda: node.log().count(said) > before, node.log)
 
     def becomes(key: bytes, status: int) -> bool:
         """Each worker reloads in its own time: six in a row are enough of them."""

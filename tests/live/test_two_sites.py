@@ -13,8 +13,9 @@ import pytest
 
 from tests.live.test_collector_live import SOON
 from tests.live.test_couchdb_live import Pouch, basic
-from tests.live.test_following_live import Live, until
+from tests.live.test_following_live import Live
 from tests.support.live import LiveNode
+from tests.support.waiting import until
 
 ROOT = basic("root", "relax")
 PHOTO = b"a photo " * 1000

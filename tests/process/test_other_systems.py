@@ -6,13 +6,13 @@ import hashlib
 import os
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.live import MIB, LiveNode
+from tests.support.waiting import until
 
 # What a store's own tests take away (tests/store/conftest.py), for a process.
 BARE = """
@@ -46,10 +46,7 @@ def begin_upload(node: LiveNode) -> socket.socket:
     client = socket.create_connection(("127.0.0.1", node.port), timeout=20)
     head = f"PUT /cut HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(LARGE)}\r\n\r\n"
     client.sendall(head.encode() + LARGE[: 2 * MIB])
-    deadline = time.monotonic() + 20
-    while not temporary(node):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: temporary(node), node.log, seconds=20)
     return client
 
 
