@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlencode
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -350,12 +350,13 @@ class Migration:
         troubles: list[Unfit] = []
         for entry in entries:
             try:
-                if entry.name not in there:
-                    revision = await self.mover.to_couch(name, revision, entry)
-                elif not await self._equal(name, revision, there[entry.name], entry):
+                what = await self._compared(name, revision, there.get(entry.name), entry)
+                if what == "another":
                     self._leave(name, f"it has another attachment {entry.name!r}: both stay", 1)
                     wrong += 1
                     continue
+                if what == "missing":
+                    revision = await self.mover.to_couch(name, revision, entry)
                 done.append(entry)
             except Unfit as error:
                 troubles.append(Unfit(f"{entry.name!r}: {error}"))
@@ -368,9 +369,20 @@ class Migration:
             raise Unfit("; ".join(map(str, troubles)))
         return not wrong
 
-    async def _equal(self, name: str, revision: str, there: Attachment, entry: Reference) -> bool:
+    async def _compared(
+        self, name: str, revision: str, there: Attachment | None, entry: Reference
+    ) -> Literal["missing", "equal", "another"]:
+        """Tell what of a blob its document has as an attachment.
+
+        Of an upload that was cut off some servers (express-pouchdb) keep what they have. All
+        of that is in the blob, so nothing is lost when the whole takes its place.
+        """
+        if there is None:
+            return "missing"
         found = await self.mover.digest_of(name, revision, there)
-        return found.sha512 == entry.digest.hex
+        if found.sha512 == entry.digest.hex:
+            return "equal"
+        return "missing" if await self.mover.begins_with(entry, found) else "another"
 
     async def _without(self, name: str, revision: str, names: list[str]) -> None:
         """Drop entries from the revision that has their attachments by now."""

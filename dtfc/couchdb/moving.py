@@ -233,6 +233,27 @@ class Mover:
             raise Away("the node: its answer makes no sense")
         return length
 
+    async def begins_with(self, reference: Reference, found: Stored) -> bool:
+        """Whether a blob begins with all the bytes of an attachment, and goes on.
+
+        Raises:
+            Away, Unfit: as above.
+        """
+        length = await self.length_at_node(reference)
+        if found.length >= length:
+            return False
+        first, left = hashlib.sha512(), found.length
+        channel = Channel(length, lambda _channel: None, handed_on=False)
+
+        def heard(block: bytes) -> Deferred[None] | None:
+            nonlocal left
+            first.update(block[:left])
+            left = max(0, left - len(block))
+            return channel.heard(block)
+
+        await self._receive(channel, self._node, f"/{reference.digest.hex}", heard)
+        return first.hexdigest() == found.sha512
+
     async def to_couch(self, document_id: str, revision: str, reference: Reference) -> str:
         """Make an attachment of a blob; return the document's new revision.
 

@@ -157,6 +157,25 @@ def test_restore_makes_the_same_attachments(scene: Scene) -> None:
     assert scene.files("back", "a") == ODD
 
 
+def test_what_is_left_of_an_upload_that_was_cut_is_made_whole(scene: Scene) -> None:
+    files = {"x": ("text/plain", b"the whole of it"), "y": ("text/plain", b"y")}
+    scene.make("cut", "a", files={"x": ("text/plain", b"the wh")}, dtfc=entries(files))
+    for name, (_, content) in files.items():
+        scene.node.put(name, content)
+    assert told(scene.run("restore", "cut")) == (0, "")
+    assert scene.files("cut", "a") == files
+
+
+def test_what_is_no_part_of_the_blob_stays(scene: Scene) -> None:
+    files = {"x": ("text/plain", b"the whole of it")}
+    other = {"x": ("text/plain", b"the other")}
+    scene.make("other", "a", files=other, dtfc=entries(files))
+    scene.node.put("x", b"the whole of it")
+    done = scene.run("restore", "other")
+    assert told(done) == (1, "dtfc: a: it has another attachment 'x': both stay\n")
+    assert scene.files("other", "a") == other
+
+
 def test_a_large_attachment(scene: Scene) -> None:
     large = random.Random(5).randbytes(5 * MIB)
     scene.make("large", "a", files={"large.bin": ("application/x-large", large)})
