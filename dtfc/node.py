@@ -10,7 +10,6 @@ import os
 import resource
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import random
@@ -27,23 +26,8 @@ from twisted.web.resource import Resource
 
 from dtfc.access.signatures import Secrets
 from dtfc.access.verbs import Verb
-from dtfc.couchdb.asking import Asking
-from dtfc.couchdb.catalogqueue import CatalogQueue
-from dtfc.couchdb.client import Couch
-from dtfc.couchdb.entering import Entries
-from dtfc.couchdb.feed import Database
-from dtfc.couchdb.follower import Follower
-from dtfc.couchdb.following import Following
-from dtfc.couchdb.nodeuser import node_user
-from dtfc.couchdb.prefetching import LargerThanWanted, Prefetching
-from dtfc.couchdb.prefetchlist import PrefetchList
-from dtfc.couchdb.prefetchrules import read_rules
-from dtfc.couchdb.publishing import Publishing
-from dtfc.couchdb.referencefile import ReferenceFile
-from dtfc.couchdb.references import References
-from dtfc.couchdb.sessions import Sessions
-from dtfc.couchdb.sharedcatalog import SharedCatalog
-from dtfc.couchdb.sharednames import SharedNames
+from dtfc.beside import BesideCouchDB
+from dtfc.couchdb.prefetching import LargerThanWanted
 from dtfc.disk import DiskThreads, NodeDisk
 from dtfc.errors import BadSetting, Draining, DtfcError
 from dtfc.integrity.reading import Mode
@@ -72,7 +56,6 @@ from dtfc.store.small import read_small, write_small
 from dtfc.terms import (
     bounds_of,
     caller_terms_of,
-    collector_terms_of,
     copy_terms_of,
     deletion_terms_of,
     edge_terms_of,
@@ -84,7 +67,6 @@ from dtfc.terms import (
     policy_of,
     policy_of_peers,
     probe_terms_of,
-    session_terms_of,
     terms_of,
 )
 from dtfc.web.accesslog import AccessLog
@@ -235,9 +217,15 @@ class Node(MultiService):
         self._writer: Writer | None = None
         self._metrics: Metrics | None = None
         self._replays: SharedReplays | None = None
-        self._couch: Couch | None = None
-        self._following: Following | None = None
-        self._shared: SharedCatalog | None = None
+        self._beside = BesideCouchDB(
+            reactor,
+            self._disk,
+            self._gate,
+            steady=self._steady.seconds,
+            ticks=ticks,
+            chance=random,
+            load=self._load_up_to,
+        )
         self._fit: Fitting | None = None
         # In a process of its own each; a line is written in one piece.
         self._audit_file = ReopenableFile(settings.audit_log) if settings.audit_log else None
@@ -292,7 +280,7 @@ class Node(MultiService):
         self._fit_descriptors(settings)
         self._open_audit_log()
         self._share_replays(self._signer.secrets)
-        self._share_sessions(settings)
+        self._beside.ask_under(settings)
         self._peers_changed(self._roster.reload())
         self._discovery.recall(read_small(store.layout.own("discovered")))
         http = self._http = open_peer_http(
@@ -359,7 +347,7 @@ class Node(MultiService):
             deletions=self._deletions,
             receivers=self._receivers,
         )
-        self._metrics.asked_couchdb = self._asked_couchdb
+        self._metrics.of_couchdb = self._beside.metrics
         replicas = self._open_replicas(settings)
         status = Status(
             store,
@@ -377,8 +365,10 @@ class Node(MultiService):
         )
         pages = DeletionPages(self._deletions, self._gate)
         media = MediaPages(self._prober, self._blobs, store, self._disk, self._upkeep, self._load)
-        couch = self._open_following(settings, store)
-        status.shared = self._open_shared_catalog(settings, store)
+        self._beside.open(settings, store)
+        status.shared = self._beside.names
+        following = self._beside.following
+        couch = None if following is None else CouchPages(following, self._gate, store.holds)
         self.site.resource = Routes(self._blobs, status, pages, media, couch).resource()
         # From here on nothing can fail: the threads would keep the process alive.
         self._disk.start()
@@ -400,14 +390,7 @@ class Node(MultiService):
     def _start_chores(self, store: Store) -> None:
         """Begin what only one of a node's processes does."""
         self._expiry.start(EXPIRY_PERIOD)
-        if self._following is not None:
-            self._following.start()
-        if self._shared is not None:
-            self._shared.start()
-        else:
-            self._disk.run(CatalogQueue(store.catalog).end).addErrback(
-                lambda failure: self._log.failure("publishing names no longer", failure)
-            )
+        self._beside.start(store)
         if store.needs_reindex:
             self._log.info("the catalog is made anew from the tree")
             reindexing = self._disk.run(store.reindex, lambda: self._stopping)
@@ -433,13 +416,11 @@ class Node(MultiService):
             None if self._replicas is None else self._replicas.stop,
             self._discovery.stopService,
             None if self._upkeep is None else self._upkeep.stop,
-            None if self._following is None else self._following.stop_prefetching,
+            self._beside.stop_loading,
             None if self._deletions is None else self._deletions.stop,
             None if self._loader is None else self._loader.stop,
             None if self._writer is None else self._writer.stop,
-            None if self._following is None else self._following.stop,
-            None if self._shared is None else self._shared.stop,
-            None if self._couch is None else self._couch.close,
+            self._beside.stop,
             self._prober.stop,
             None if self._wakeups is None else self._wakeups.close,
             self._hot.clear,
@@ -486,7 +467,7 @@ class Node(MultiService):
         self._picker.zone = settings.zone or ""
         self._wants = wants
         if self._store is not None:
-            self._share_sessions(settings)
+            self._beside.ask_under(settings)
         self._gate.policy = policy_of(settings)
         self._gate.tokens = tokens
         self._gate.url_secrets = url_secrets
@@ -585,110 +566,6 @@ class Node(MultiService):
         """Copy a blob that was deleted to nobody any more."""
         if self._replicas is not None:
             await self._replicas.forget(digest)
-
-    def _asked_couchdb(self) -> Counter[str] | None:
-        sessions = self._gate.sessions
-        return None if sessions is None else sessions.counts
-
-    def _share_sessions(self, settings: Settings) -> None:
-        """Ask the CouchDB of these settings who somebody is, if they name one."""
-        terms = session_terms_of(settings)
-        old = self._couch
-        if old is not None and old.url == settings.couchdb and self._gate.sessions is not None:
-            self._gate.sessions.set_terms(terms)
-            if self._gate.entries is not None:
-                self._gate.entries.largest = terms.largest_document
-            return
-        self._couch = self._gate.sessions = self._gate.entries = None
-        if old is not None:
-            Deferred.fromCoroutine(old.close()).addErrback(
-                lambda failure: self._log.failure("leaving a CouchDB", failure)
-            )
-        if settings.couchdb is not None:
-            self._couch = Couch(self._reactor, settings.couchdb, settings.couchdb_timeout)
-            sessions = self._gate.sessions = Sessions(self._couch, terms, self._steady.seconds)
-            self._gate.entries = Entries(
-                self._couch, self._reactor, self._random, terms.largest_document, sessions.counts
-            )
-
-    def _open_following(self, settings: Settings, store: Store) -> CouchPages | None:
-        """Make what follows CouchDB's databases, if any is to be followed.
-
-        Raises:
-            BadSetting: the node's own user, or the file of selectors, cannot be read.
-            BrokenStore, StoreFailure: the file of references cannot be used.
-        """
-        if settings.couchdb is None or not settings.couchdb_db:
-            return None
-        user = node_user(settings.couchdb_user_file, settings.couchdb_user_auth, self._ticks)
-        rules = read_rules(settings.couchdb_prefetch, settings.couchdb_db)
-        file = ReferenceFile(store.layout.own("references.sqlite"))
-        prefetching = Prefetching(
-            PrefetchList(file, settings.couchdb_prefetch_max_size),
-            self._disk,
-            self._reactor,
-            holds=store.holds,
-            load=self._load_up_to,
-            jobs=settings.couchdb_prefetch_jobs,
-            ticks=self._ticks,
-            chance=self._random,
-        )
-        self._following = following = Following(
-            Couch(self._reactor, settings.couchdb, settings.couchdb_timeout),
-            user,
-            settings.couchdb_db,
-            file,
-            self._disk,
-            stock=store.collected,
-            terms=collector_terms_of(settings),
-            node_id=store.node_id,
-            reactor=self._reactor,
-            ticks=self._ticks,
-            chance=self._random,
-            rules=rules,
-            prefetching=None if settings.couchdb_prefetch == "none" else prefetching,
-        )
-        if self._metrics is not None:
-            self._metrics.followed = following.here
-            self._metrics.collector = following.collector
-            self._metrics.prefetching = following.prefetching
-        return CouchPages(following, self._gate, store.holds)
-
-    def _open_shared_catalog(self, settings: Settings, store: Store) -> SharedNames | None:
-        """Make what shares names with other sites, if that is wanted.
-
-        Raises:
-            BadSetting: the node's own user cannot be read.
-            BrokenStore, StoreFailure: its files cannot be used.
-        """
-        if settings.couchdb is None or settings.couchdb_catalog is None:
-            return None
-        name = settings.couchdb_catalog
-        couch = Couch(self._reactor, settings.couchdb, settings.couchdb_timeout)
-        user = node_user(settings.couchdb_user_file, settings.couchdb_user_auth, self._ticks)
-        references = References(ReferenceFile(store.layout.own("names.sqlite")))
-        names = SharedNames(references, name)
-        follower = Follower(
-            Database(couch, user, name, store.node_id, self._reactor),
-            references,
-            self._disk,
-            self._reactor,
-            ticks=self._ticks,
-            chance=self._random,
-        )
-        publishing = Publishing(
-            Asking(couch, user, name),
-            CatalogQueue(store.catalog),
-            names,
-            disk=self._disk,
-            clock=self._reactor,
-            ticks=self._ticks,
-            chance=self._random,
-        )
-        self._shared = SharedCatalog(couch, follower, publishing, references, self._disk)
-        if self._metrics is not None:
-            self._metrics.shared = self._shared
-        return names
 
     def _open_audit_log(self) -> None:
         """Begin to write down what is changed and refused.
@@ -831,8 +708,8 @@ class Node(MultiService):
         self._gate.terms = peer_terms_of(self.settings, self._signer.secrets, self._roster.own)
         for wrong in (*change.bad, *change.errors):
             self._log.warn("the peer list: {wrong}", wrong=str(wrong))
-        if change.added and self._following is not None:
-            self._following.peers_came()
+        if change.added:
+            self._beside.peers_came()
         if change.added or change.removed:
             self._log.info(
                 "peers in force: {peers}",

@@ -22,6 +22,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from dtfc.background import Background
 from dtfc.couchdb.collecting import CollectorTerms, Counter, obstacle
 from dtfc.couchdb.follower import FollowerStatus
 from dtfc.couchdb.marks import Marked, Marks
@@ -127,7 +128,9 @@ class Collector:
         self._counter = Counter(ticks())
         self._next_pass: float | None = None
         self._reported = False
-        self._running: Deferred[None] | None = None
+        self._background = Background(
+            self._run, lambda failure: self._log.failure("the collector ended", failure)
+        )
         self._sleeping: Deferred[None] | None = None
         self._holds_some = True
         self.counts: Counts[str] = Counts()
@@ -137,19 +140,11 @@ class Collector:
 
     def start(self) -> None:
         """Begin to collect."""
-        self._running = Deferred.fromCoroutine(self._run())
-        self._running.addErrback(self._ended)
+        self._background.start()
 
     async def stop(self) -> None:
         """Collect no more; what is on its way to the disk is waited for."""
-        running, self._running = self._running, None
-        if running is not None:
-            running.cancel()
-            await running
-
-    def _ended(self, failure: Any) -> None:
-        if not failure.check(CancelledError):
-            self._log.failure("the collector ended", failure)
+        await self._background.stop()
 
     async def _run(self) -> None:
         await self._tried(self._take_over)
@@ -166,7 +161,7 @@ class Collector:
         try:
             await self._sleeping
         except CancelledError:
-            if self._running is None:
+            if not self._background.runs:
                 raise
         finally:
             self._sleeping = None

@@ -24,8 +24,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from dtfc.access.sessions import Credential, Document, credential_of
+from dtfc.couchdb.asking import json_object
 from dtfc.couchdb.client import Answer, Couch
-from dtfc.couchdb.documents import parse_json
 from dtfc.couchdb.fileentries import encoded, with_entry
 from dtfc.errors import (
     BadInput,
@@ -274,7 +274,7 @@ class Entries:
             answer = await user.ask("PUT", place.path, LARGEST_ANSWER, content)
             # 202: fewer of a cluster's nodes have it than should, by now.
             if answer.status in {200, 201, 202}:
-                return _revision(_object(answer), "rev")
+                return _revision(json_object(answer.body), "rev")
             if answer.status != 409:
                 raise _refusal(answer)
         raise EntryContended(TRIES)
@@ -287,21 +287,11 @@ class Entries:
         """
         answer = await user.ask("GET", place.path, self.largest)
         if answer.status == 200:
-            return _object(answer)
+            return json_object(answer.body)
         refusal = _refusal(answer)
         if answer.status == 404 and refusal.reason in _NO_DOCUMENT:
             return None
         raise refusal
-
-
-def _object(answer: Answer) -> dict[str, Any]:
-    try:
-        found = parse_json(answer.body)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise CouchUnreached("its answer is no JSON object")
-    return found
 
 
 def _revision(found: Mapping[str, Any], member: str) -> str:

@@ -20,7 +20,9 @@ from typing import Any, Literal
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
+from dtfc.background import Background
 from dtfc.couchdb.asking import DatabaseGone
 from dtfc.couchdb.feed import Checkpoint, Database
 from dtfc.couchdb.references import DatabaseState, References
@@ -106,7 +108,7 @@ class Follower:
         self._kept = float("-inf")
         self._looked = float("-inf")
         self._may_keep = True
-        self._running: Deferred[None] | None = None
+        self._background = Background(self._run, self._ended)
         self._waiting: Deferred[bool] | None = None
         self._asked: list[Deferred[bool]] = []
         self._asked_anew = False
@@ -114,15 +116,11 @@ class Follower:
     def start(self) -> None:
         """Begin to follow."""
         self._state = "starting"
-        self._running = Deferred.fromCoroutine(self._run())
-        self._running.addErrback(self._ended)
+        self._background.start()
 
     async def stop(self) -> None:
         """Follow no longer; what was read is kept."""
-        running, self._running = self._running, None
-        if running is not None:
-            running.cancel()
-            await running
+        await self._background.stop()
         self._answer(done=False)
 
     def confirm(self, *, anew: bool) -> Deferred[bool]:
@@ -135,7 +133,7 @@ class Follower:
             Whether it was done; not, if the database does not answer.
         """
         done: Deferred[bool] = Deferred(self._asked.remove)
-        if self._running is None or self._state in {"unreached", "gone"}:
+        if not self._background.runs or self._state in {"unreached", "gone"}:
             done.callback(False)
             return done
         self._asked.append(done)
@@ -150,12 +148,11 @@ class Follower:
                 self._asked.remove(each)
                 each.callback(done)
 
-    def _ended(self, failure: Any) -> None:
-        if not failure.check(CancelledError):
-            self._log.failure("following {name}", failure, name=self._database.name)
-            # What nobody follows must not look followed.
-            self._is("unreached", f"following it ended with {failure.type.__name__}")
-            self._answer(done=False)
+    def _ended(self, failure: Failure) -> None:
+        self._log.failure("following {name}", failure, name=self._database.name)
+        # What nobody follows must not look followed.
+        self._is("unreached", f"following it ended with {type(failure.value).__name__}")
+        self._answer(done=False)
 
     @property
     def status(self) -> FollowerStatus:
@@ -229,7 +226,7 @@ class Follower:
             try:
                 changed = await self._waiting
             except CancelledError:
-                if self._running is None or not self._asked:
+                if not self._background.runs or not self._asked:
                     raise
                 return
             finally:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 from urllib.parse import quote
 
 from dtfc.access.sessions import Credential
+from dtfc.couchdb.asking import json_object
 from dtfc.couchdb.client import Answer, Couch
 from dtfc.couchdb.design import ID, INDEX, merged
-from dtfc.couchdb.documents import parse_json
 from dtfc.errors import CouchUnreached
 
 #: Bytes of an answer.
@@ -42,7 +41,7 @@ async def _design(couch: Couch, credential: Credential | None, path: str) -> str
         found = await couch.ask("GET", f"{path}/{ID}", credential, MOST, seconds=PATIENCE)
         if found.status not in {200, 404}:
             raise CouchUnreached(_why(found))
-        new = merged(_object(found) if found.status == 200 else None)
+        new = merged(json_object(found.body) if found.status == 200 else None)
         if new is None:
             return f"{ID} is there already"
         answer = await couch.ask(
@@ -73,24 +72,14 @@ async def _index(couch: Couch, credential: Credential | None, path: str) -> str:
         return "no index is made: this server knows none"
     if answer.status != 200:
         raise CouchUnreached(_why(answer))
-    made = _object(answer).get("result") == "created"
+    made = json_object(answer.body).get("result") == "created"
     return f"the index on dtfc is {'made' if made else 'there already'}"
-
-
-def _object(answer: Answer) -> dict[str, Any]:
-    try:
-        found = parse_json(answer.body)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise CouchUnreached("its answer is no JSON object")
-    return found
 
 
 def _why(answer: Answer) -> str:
     """Return what CouchDB says of a refusal."""
     try:
-        reason = _object(answer).get("reason")
+        reason = json_object(answer.body).get("reason")
     except CouchUnreached:
         reason = None
     said = f": {reason}" if isinstance(reason, str) and reason.isprintable() else ""

@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
+from dtfc.background import Background
 from dtfc.couchdb.asking import Asking
 from dtfc.couchdb.catalogqueue import CatalogQueue, Changed
 from dtfc.couchdb.documents import parse_json
@@ -81,27 +82,22 @@ class Publishing:
         self._failures = 0
         self._batch = BATCH
         self._begun = False
-        self._running: Deferred[None] | None = None
+        self._background = Background(self._run, self._ended)
         self.counts: Counter[str] = Counter(published=0, deleted=0, refused=0, failures=0)
         self.trouble = ""
         self.waiting = 0
 
     def start(self) -> None:
         """Begin to publish."""
-        self._running = Deferred.fromCoroutine(self._run())
-        self._running.addErrback(self._ended)
+        self._background.start()
 
     async def stop(self) -> None:
         """Publish no more; what is on the queue stays there."""
-        running, self._running = self._running, None
-        if running is not None:
-            running.cancel()
-            await running
+        await self._background.stop()
 
-    def _ended(self, failure: Any) -> None:
-        if not failure.check(CancelledError):
-            self._log.failure("publishing names in {name}", failure, name=self._asking.name)
-            self.trouble = f"it ended with {failure.type.__name__}"
+    def _ended(self, failure: Failure) -> None:
+        self._log.failure("publishing names in {name}", failure, name=self._asking.name)
+        self.trouble = f"it ended with {type(failure.value).__name__}"
 
     async def _run(self) -> None:
         while True:

@@ -46,6 +46,16 @@ class Family:
         return [self.name, self.text, self.kind, self.rule, values]
 
 
+def counter(name: str, text: str, value: float) -> Family:
+    """Return a counter without labels."""
+    return Family(name, text, "counter", "sum", {(): value})
+
+
+def gauge(name: str, text: str, value: float, rule: Rule, **labels: str) -> Family:
+    """Return a gauge, of one set of labels."""
+    return Family(name, text, "gauge", rule, {tuple(labels.items()): value})
+
+
 def from_plain(given: object) -> list[Family]:
     """Return the families whose :meth:`Family.plain` these are.
 
