@@ -44,14 +44,12 @@ class Change:
     """One change of ``_changes``.
 
     Args:
-        since: the sequence to go on from, as JSON.
         id: of the document.
         deleted: whether the winning revision is a deletion.
         leaves: every leaf revision, the winner first.
         document: the winner's body; None if the feed brought none.
     """
 
-    since: str
     id: str
     deleted: bool
     leaves: tuple[str, ...]
@@ -102,7 +100,6 @@ def _change(found: object) -> Change:
     if not leaves or len(leaves) != len(changes):
         raise ValueError("a change has no revisions")
     return Change(
-        sequence(found["seq"]),
         name,
         found.get("deleted") is True,
         tuple(leaves),

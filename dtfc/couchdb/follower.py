@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 
 from dtfc.background import Background
 from dtfc.couchdb.asking import DatabaseGone
+from dtfc.couchdb.documents import Page
 from dtfc.couchdb.feed import Checkpoint, Database
 from dtfc.couchdb.references import DatabaseState, References
 from dtfc.disk import Disk
@@ -269,23 +270,37 @@ class Follower:
 
     async def _catch_up(self) -> int:
         """Read on to the end; return how many changes came."""
-        name = self._database.name
         came = 0
-        while True:
-            page = await self._database.page(self._known.since, PAGE)
-            self._heard = self._ticks()
-            if not page.changes and page.since == self._known.since:
-                return came
-            states, wrong = await self._database.states(page.changes)
-            await self._disk.run(self._references.apply, name, states, page.since)
-            self._known = await self._disk.run(self._references.state, name)
-            self._applied()
-            self._counts["changes"] += len(page.changes)
-            self._counts["documents"] += len(states)
-            self._counts["senseless"] += wrong
-            came += len(page.changes)
-            if not page.changes:
-                return came
+        coming = self._ask_for(self._known.since)
+        try:
+            while True:
+                page = await coming
+                self._heard = self._ticks()
+                if not page.changes and page.since == self._known.since:
+                    return came
+                if page.changes:
+                    # The server makes the next one while this one is entered.
+                    coming = self._ask_for(page.since)
+                await self._enter(page)
+                came += len(page.changes)
+                if not page.changes:
+                    return came
+        finally:
+            coming.addErrback(lambda _failure: None)
+            coming.cancel()
+
+    def _ask_for(self, since: str) -> Deferred[Page]:
+        return Deferred.fromCoroutine(self._database.page(since, PAGE))
+
+    async def _enter(self, page: Page) -> None:
+        name = self._database.name
+        states, wrong = await self._database.states(page.changes)
+        await self._disk.run(self._references.apply, name, states, page.since)
+        self._known = await self._disk.run(self._references.state, name)
+        self._applied()
+        self._counts["changes"] += len(page.changes)
+        self._counts["documents"] += len(states)
+        self._counts["senseless"] += wrong
 
     async def _finish(self) -> None:
         name = self._database.name

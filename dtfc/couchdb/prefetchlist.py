@@ -40,6 +40,12 @@ class ToLoad:
     tries: int
 
 
+def names_any(c: sqlite3.Connection, database: str) -> bool:
+    """Tell whether any document of a database wants anything, within a transaction."""
+    row = c.execute("SELECT 1 FROM prefetch_for WHERE database = ? LIMIT 1", (database,))
+    return row.fetchone() is not None
+
+
 def enter(
     c: sqlite3.Connection, database: str, document: str, wanted: Collection[Reference]
 ) -> None:

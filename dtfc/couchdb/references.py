@@ -93,28 +93,41 @@ class References:
     def apply(self, database: str, documents: Sequence[DocumentState], since: str) -> None:
         """Enter what documents refer to now, and up to where the database was read.
 
+        Args:
+            database: its name.
+            documents: each once.
+            since: the sequence to go on from, as JSON.
+
         Raises:
             StoreFailure: it cannot be written; nothing of it was.
         """
+        keys = [(database, each.id) for each in documents]
+        refs = [
+            (database, each.id, revision, ref.name, ref.digest.raw, ref.length)
+            for each in documents
+            for revision, references in each.leaves
+            for ref in references
+        ]
+        # In the order of the documents, each once.
+        referring = dict.fromkeys(row[:2] for row in refs)
 
         def work(c: sqlite3.Connection) -> None:
             scan = _known(c, database)
-            for each in documents:
-                key = (database, each.id)
-                c.execute("DELETE FROM refs WHERE database = ? AND document = ?", key)
-                for revision, references in each.leaves:
-                    c.executemany(
-                        "INSERT OR REPLACE INTO refs VALUES (?, ?, ?, ?, ?, ?)",
-                        [
-                            (database, each.id, revision, ref.name, ref.digest.raw, ref.length)
-                            for ref in references
-                        ],
-                    )
-                if any(references for _, references in each.leaves):
-                    c.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", (*key, scan))
-                else:
-                    c.execute("DELETE FROM documents WHERE database = ? AND document = ?", key)
-                prefetchlist.enter(c, *key, each.wanted)
+            c.executemany("DELETE FROM refs WHERE database = ? AND document = ?", keys)
+            c.executemany("INSERT OR REPLACE INTO refs VALUES (?, ?, ?, ?, ?, ?)", refs)
+            c.executemany(
+                "DELETE FROM documents WHERE database = ? AND document = ?",
+                [key for key in keys if key not in referring],
+            )
+            c.executemany(
+                "INSERT OR REPLACE INTO documents VALUES (?, ?, ?)",
+                [(*key, scan) for key in referring],
+            )
+            # Where nothing is prefetched, documents are not asked one by one.
+            listed = prefetchlist.names_any(c, database)
+            for key, each in zip(keys, documents, strict=True):
+                if listed or each.wanted:
+                    prefetchlist.enter(c, *key, each.wanted)
             c.execute(
                 "UPDATE databases SET since = ?, written = written + 1 WHERE name = ?",
                 (since, database),

@@ -19,6 +19,7 @@ from tests.support.couch import JWT, FakeCouch, basic
 DIGEST = "ab" * 64
 ADA = Credential("cookie", "Y29va2llLWFkYQ")
 OLD = Credential("cookie", "b2xk")
+BEARER = Credential("bearer", JWT)
 ALBUM = Document("photos", "album")
 
 
@@ -72,7 +73,7 @@ def password(name: str, word: str) -> Credential:
     [
         (ADA, "ada"),
         (password("root", "secret-root"), "root"),
-        (Credential("bearer", JWT), "bea"),
+        (BEARER, "bea"),
     ],
     ids=["cookie", "basic", "bearer"],
 )
@@ -103,6 +104,17 @@ async def test_an_admin_party_makes_nobody_an_administrator(asked: Asked) -> Non
     asked.server.party = True
     with pytest.raises(BadSession):
         await asked.of(OLD)
+
+
+@pytest.mark.parametrize("kind", ["cookie", "basic", "bearer"])
+@pytest_twisted.ensureDeferred
+async def test_who_is_struck_off_is_nobody_after_a_minute(asked: Asked, kind: str) -> None:
+    ways = {"cookie": ADA, "basic": password("ada", "secret-ada"), "bearer": BEARER}
+    before = (await asked.of(ways[kind])).name
+    asked.server.strike_off(before)
+    asked.now += 61
+    with pytest.raises(BadSession):
+        await asked.of(ways[kind])
 
 
 @pytest_twisted.ensureDeferred

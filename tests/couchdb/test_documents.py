@@ -43,8 +43,8 @@ def test_changes_are_read() -> None:
     found = parse_page(b"\n\n" + page(change(doc={"_id": "a"}), change(id="b", deleted=True)))
     assert found == Page(
         (
-            Change('"7-abc"', "a", False, ("2-b", "1-c"), {"_id": "a"}),
-            Change('"7-abc"', "b", True, ("2-b", "1-c"), None),
+            Change("a", False, ("2-b", "1-c"), {"_id": "a"}),
+            Change("b", True, ("2-b", "1-c"), None),
         ),
         '"9-x"',
     )

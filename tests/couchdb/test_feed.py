@@ -65,7 +65,7 @@ def refers(digest: Digest, revision: str = "1-a") -> dict[str, Any]:
 
 
 def changed(*leaves: str, document: Any = None) -> Change:
-    return Change("1", "d", False, leaves, document)
+    return Change("d", False, leaves, document)
 
 
 def query(path: str) -> dict[str, list[str]]:

@@ -62,8 +62,7 @@ class Written:
         begin = int(since)
         some = self.changes[begin : begin + min(limit, 3)]
         changes = tuple(
-            Change(str(begin + at + 1), name, digest is None, ("1-a",), {})
-            for at, (name, digest) in enumerate(some)
+            Change(name, digest is None, ("1-a",), {}) for at, (name, digest) in enumerate(some)
         )
         return Page(changes, str(begin + len(some)))
 

@@ -112,6 +112,36 @@ def test_users_of_a_real_server(live: Callable[..., LiveNode], pouch: Pouch) -> 
     assert node.request("PUT", "/b", b"b", Authorization=basic("ada", "x"), **put)[0] == 403
 
 
+def test_who_is_struck_off_at_a_real_server_is_nobody(
+    live: Callable[..., LiveNode], pouch: Pouch
+) -> None:
+    flags = ("--private", "--trusted-proxies", "127.0.0.0/8", "--couchdb-cache", "0s")
+    node = live("--couchdb", pouch.url, *flags)
+    digest = node.put("photo.jpg", b"photo")
+    pouch.ask("PUT", "/_config/admins/root", "relax")
+    root = basic("root", "relax")
+    path = "/_users/org.couchdb.user:eve"
+    eve = {"name": "eve", "password": "x", "roles": [], "type": "user"}
+    fields = pouch.ask("PUT", path, eve, root)[1]
+    cookie = pouch.ask("POST", "/_session", {"name": "eve", "password": "x"})[1]["Set-Cookie"]
+    ways = {"Cookie": cookie.partition(";")[0], "Authorization": basic("eve", "x")}
+
+    def get() -> dict[str, int]:
+        far = {"X_Forwarded_For": "203.0.113.9"}
+        return {
+            way: node.request("GET", f"/{digest}", **far, **{way: value})[0]
+            for way, value in ways.items()
+        }
+
+    before = get()
+    revision = fields["ETag"].strip('"')
+    assert pouch.ask("DELETE", f"{path}?rev={revision}", user=root)[0] == 200
+    assert (before, get()) == (
+        {"Cookie": 200, "Authorization": 200},
+        {"Cookie": 401, "Authorization": 401},
+    )
+
+
 def test_documents_of_a_real_server(live: Callable[..., LiveNode], pouch: Pouch) -> None:
     node = live(
         *("--couchdb", pouch.url, "--private", "--trusted-proxies", "127.0.0.0/8"),

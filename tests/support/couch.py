@@ -74,6 +74,11 @@ class FakeCouch(Resource):
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port.getHost().port}"
 
+    def strike_off(self, name: str) -> None:
+        """Delete a user: whatever he brings, he is nobody, or unknown."""
+        del self.passwords[name], self.roles[name]
+        self.cookies = {cookie: who for cookie, who in self.cookies.items() if who != name}
+
     async def stop(self) -> None:
         await self._port.stopListening()
 
@@ -119,7 +124,7 @@ class FakeCouch(Resource):
                 return b'{"error":"unauthorized","reason":"Name or password is incorrect."}\n'
             return name, self.roles[name]
         if given.startswith("Bearer "):
-            if given[7:] != JWT:
+            if given[7:] != JWT or "bea" not in self.roles:
                 request.setResponseCode(401)
                 return b'{"error":"unauthorized","reason":"Invalid token"}\n'
             return "bea", self.roles["bea"]
