@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dtfc.web.couchpages import CouchPages
     from dtfc.web.deletions import DeletionPages
     from dtfc.web.mediapages import MediaPages
+    from dtfc.web.metalink import MetalinkPages
     from dtfc.web.request import Request
     from dtfc.web.status import Status
 
@@ -73,6 +74,7 @@ class Routes:
         deletions: deletion everywhere; None where there is none.
         media: what ffprobe says of blobs; None where it is not asked.
         couch: what is known of CouchDB's databases; None where none is followed.
+        metalinks: where else blobs can be had; None where nobody says.
     """
 
     app = Klein()
@@ -86,12 +88,15 @@ class Routes:
         deletions: DeletionPages | None = None,
         media: MediaPages | None = None,
         couch: CouchPages | None = None,
+        *,
+        metalinks: MetalinkPages | None = None,
     ) -> None:
         self._blobs = blobs
         self._status = status
         self._deletions = deletions
         self._media = media
         self._couch = couch
+        self._metalinks = metalinks
 
     @property
     def _pages(self) -> DeletionPages:
@@ -154,6 +159,12 @@ class Routes:
     @app.route("/<digest:digest>/chunks", methods=["GET"])
     async def chunks(self, request: Request, digest: Digest) -> None:
         await self._blobs.chunks(request, digest)
+
+    @app.route("/<digest:digest>.meta4", methods=["GET"])
+    async def meta4(self, request: Request, digest: Digest) -> None:
+        if self._metalinks is None or not self._metalinks.answers:
+            raise NotFound
+        await self._metalinks.describe(request, digest)
 
     @app.route("/<digest:digest>/ffmetadata", methods=["GET"])
     async def ffmetadata(self, request: Request, digest: Digest) -> None:
