@@ -123,7 +123,8 @@ class Mirrors:
             await waiter
         finally:
             # Who leaves ends no question: others wait for it, and the picker learns.
-            waiters.remove(waiter)
+            if waiter in waiters:
+                waiters.remove(waiter)
             if late.active():
                 late.cancel()
 
@@ -163,7 +164,9 @@ class Mirrors:
 
         def all_said(_results: object) -> None:
             del self._under_way[digest]
-            for waiter in waiters:
+            waiting = waiters.copy()
+            waiters.clear()
+            for waiter in waiting:
                 waiter.callback(None)
 
         DeferredList(answers).addCallback(all_said)

@@ -163,8 +163,9 @@ class Routes:
     @app.route("/<digest:digest>.meta4", methods=["GET"])
     async def meta4(self, request: Request, digest: Digest) -> None:
         if self._metalinks is None or not self._metalinks.answers:
-            raise NotFound
-        await self._metalinks.describe(request, digest)
+            self._blobs.no_such_url(request, f"{digest}.meta4")
+        else:
+            await self._metalinks.describe(request, digest)
 
     @app.route("/<digest:digest>/ffmetadata", methods=["GET"])
     async def ffmetadata(self, request: Request, digest: Digest) -> None:
