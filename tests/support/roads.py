@@ -17,6 +17,7 @@ from dtfc.access.verbs import Verb
 from dtfc.digest import Digest
 from dtfc.disk import DiskThreads
 from dtfc.http.heads import Limits
+from dtfc.peers.failure import PeerFailure
 from dtfc.peers.listing import Peer
 from dtfc.peers.loader import Loader
 from dtfc.peers.mirrors import Mirrors
@@ -87,11 +88,11 @@ class TwoRoads:
             hot=self.hot,
             bound=bound,
         )
-        # One that is known to have it, and that nobody has to ask.
+        # One that is known to have it, and that answers no question.
         self.picker = Picker(OnePeer(), lambda: 1.0)
         self.picker.has(ELSEWHERE, LARGE, reactor.seconds())
-        nobody: Any = None
-        self.blobs.links = links = Links(Mirrors(self.picker, nobody, reactor))
+        silent: Any = Silent()
+        self.blobs.links = links = Links(Mirrors(self.picker, silent, reactor))
         self.hot.mirrors_of = links.of
         status = Status(
             self.store,
@@ -160,6 +161,11 @@ class OnePeer:
 
     def current(self) -> tuple[Peer, ...]:
         return self.peers
+
+
+class Silent:
+    async def ask(self, *_args: Any, **_more: Any) -> None:
+        raise PeerFailure("it says nothing")
 
 
 class NoPeers(Loader):
