@@ -526,7 +526,7 @@ class Node(MultiService):
         asking = Asking(http, self._picker, self._steady)
         self._mirrors = Mirrors(self._picker, asking, self._steady)
         blobs.links = links = Links(self._mirrors)
-        self._hot.mirrors_of = links.of
+        self._hot.still = links.still
         self._metalinks = MetalinkPages(blobs, store, self._disk, upkeep, self._mirrors)
         self._name_mirrors(self.settings)
         return self._metalinks

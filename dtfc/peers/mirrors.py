@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from dtfc.peers.asking import Asking
     from dtfc.peers.picker import Picker
 
+#: Peers that are named, so that a head stays small; aria2 asks 5 unless it is told.
+MOST_NAMED = 8
+
 #: Peers that are asked about one blob at once.
 MOST_ASKED = 8
 
@@ -42,6 +46,11 @@ MOST_AT_ONCE = 16
 
 #: Blobs of which it is remembered when their holders were asked for.
 MOST_REMEMBERED = 10_000
+
+
+@lru_cache(maxsize=4096)
+def _is_public(url: str) -> bool:
+    return is_public(urlsplit(url).hostname or "")
 
 
 class Naming(Enum):
@@ -87,11 +96,17 @@ class Mirrors:
         """Return where else a blob can be had, the best place first."""
         if not self.names_any:
             return ()
-        return tuple(
-            Mirror(f"{peer.url}/{digest}", country_of(peer.zone))
-            for peer in self._picker.holders(digest, self._clock.seconds())
-            if self._may_name(peer.url)
-        )
+        peers = self._picker.holders(digest, self._clock.seconds())
+        named = [peer for peer in peers if self._may_name(peer.url)][:MOST_NAMED]
+        return tuple(Mirror(f"{peer.url}/{digest}", country_of(peer.zone)) for peer in named)
+
+    def still(self, digest: Digest, told: tuple[Mirror, ...]) -> bool:
+        """Whether those that were told of (:meth:`of`) are still right; their order may change."""
+        if not self.names_any:
+            return not told
+        having = self._picker.holding(digest, self._clock.seconds())
+        now = {f"{url}/{digest}" for url in having if self._may_name(url)}
+        return len(told) == min(len(now), MOST_NAMED) and all(each.url in now for each in told)
 
     async def recall(self, digest: Digest) -> None:
         """Remember who was given a blob, where nobody is known to have it."""
@@ -143,7 +158,7 @@ class Mirrors:
 
     def _may_name(self, url: str) -> bool:
         if self.naming is Naming.PUBLIC:
-            return is_public(urlsplit(url).hostname or "")
+            return _is_public(url)
         return self.naming is Naming.ALL
 
     def _ask(self, digest: Digest, length: int | None) -> list[Deferred[None]] | None:

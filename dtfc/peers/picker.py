@@ -139,12 +139,22 @@ class Picker:
 
     def holders(self, digest: Digest, now: float) -> tuple[Peer, ...]:
         """Return who is known to have a blob and does not rest, the one to ask first first."""
+        having = [self._urls[url] for url in self.holding(digest, now)]
+        return self._awake(having, digest, now, has=True)
+
+    def holding(self, digest: Digest, now: float) -> list[str]:
+        """Return the URLs of the same, in no order; that costs little."""
         said = self._holdings.of(digest, now)
         if not said:
-            return ()
+            return []
         self._in_force()
-        having = [self._urls[url] for url, has in said.items() if has and url in self._urls]
-        return self._awake(having, digest, now, has=True)
+        return [
+            url
+            for url, has in said.items()
+            if has
+            and url in self._urls
+            and (url not in self._health or not self._health[url].rests(now))
+        ]
 
     def unasked(self, digest: Digest, now: float) -> tuple[Peer, ...]:
         """Return who has said nothing of a blob lately and does not rest, in the same order."""

@@ -160,12 +160,12 @@ class HotBlobs:
         most: blobs kept open, three descriptors each; 0 keeps none.
 
     Attributes:
-        mirrors_of: tells where else a blob of so many bytes can be had.
+        still: tells whether a blob's head still says right where else it can be had.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.mirrors_of: Callable[[Digest, int], tuple[Mirror, ...] | None] = _nobody_says
+        self.still: Callable[[Digest, tuple[Mirror, ...] | None], bool] = _nothing_changes
         self._blobs: OrderedDict[bytes, HotBlob] = OrderedDict()
 
     def get(self, digest_hex: bytes) -> HotBlob | None:
@@ -192,13 +192,9 @@ class HotBlobs:
         And of what others are known to have since, or no more: its head says so.
         """
         for blob in list(self._blobs.values()):
-            if not blob.watched.unchanged() or self._says_otherwise(blob):
+            right = self.still(blob.watched.info.digest, blob.mirrors)
+            if not right or not blob.watched.unchanged():
                 self.drop(blob)
-
-    def _says_otherwise(self, blob: HotBlob) -> bool:
-        now = self.mirrors_of(blob.watched.info.digest, blob.length)
-        # Another order is no reason: they are about as good as one another.
-        return now != blob.mirrors and set(now or ()) != set(blob.mirrors or ())
 
     def keep(self, blob: HotBlob) -> None:
         """Keep a blob; the one that was not asked for the longest makes room."""
@@ -220,8 +216,8 @@ class HotBlobs:
         self._blobs.clear()
 
 
-def _nobody_says(_digest: Digest, _length: int) -> None:
-    """Know of no other place."""
+def _nothing_changes(_digest: Digest, _told: object) -> bool:
+    return True
 
 
 def read_now(fd: int, into: memoryview, offset: int) -> bool:

@@ -46,6 +46,10 @@ class Links:
             return None
         return self._mirrors.of(digest)
 
+    def still(self, digest: Digest, told: tuple[Mirror, ...] | None) -> bool:
+        """Whether what was said (:meth:`of`) is still right."""
+        return told is None or self._mirrors.still(digest, told)
+
     async def recall(self, request: Request, digest: Digest, length: int) -> None:
         """Remember who was given a blob, before it is answered with."""
         if length > CHUNK and _wants_links(request):

@@ -14,7 +14,15 @@ from dtfc.http.links import Mirror
 from dtfc.peers.failure import PeerFailure
 from dtfc.peers.holdings import HAS_SECONDS
 from dtfc.peers.listing import DNS, Peer
-from dtfc.peers.mirrors import ASK_AGAIN, MOST_ASKED, MOST_AT_ONCE, WAIT, Mirrors, Naming
+from dtfc.peers.mirrors import (
+    ASK_AGAIN,
+    MOST_ASKED,
+    MOST_AT_ONCE,
+    MOST_NAMED,
+    WAIT,
+    Mirrors,
+    Naming,
+)
 from dtfc.peers.picker import Picker
 
 D = Digest.of(b"mirrored")
@@ -309,3 +317,42 @@ class TestAskingBehindOnesBack:
             world.clock.advance(ASK_AGAIN * 0.6)
 
         assert counts == [1, 1, 2]
+
+
+class TestStill:
+    def test_what_was_told_is_right_while_nothing_changes(self) -> None:
+        world = World(A, B)
+        world.has(A, B)
+
+        assert world.mirrors.still(D, world.mirrors.of(D))
+
+    def test_another_order_changes_nothing(self) -> None:
+        world = World(A, B)
+        world.has(A, B)
+
+        assert world.mirrors.still(D, world.mirrors.of(D)[::-1])
+
+    @pytest.mark.parametrize("what", ["more", "fewer", "rests", "off"])
+    def test_what_has_changed_since(self, what: str) -> None:
+        world = World(A, B)
+        world.has(A)
+        told = world.mirrors.of(D)
+        now = world.clock.seconds()
+        if what == "more":
+            world.has(B)
+        elif what == "fewer":
+            world.picker.lacks(A, D, now)
+        elif what == "rests":
+            world.picker.failed(A, now)
+        else:
+            world.mirrors.naming = Naming.NOBODY
+
+        assert not world.mirrors.still(D, told)
+
+    def test_of_many_only_some_are_named_and_that_is_right(self) -> None:
+        urls = [f"http://n{number}.example:80" for number in range(30)]
+        world = World(*urls)
+        world.has(*urls)
+        told = world.mirrors.of(D)
+
+        assert (len(told), world.mirrors.still(D, told)) == (MOST_NAMED, True)

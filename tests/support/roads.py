@@ -93,7 +93,7 @@ class TwoRoads:
         self.picker.has(ELSEWHERE, LARGE, reactor.seconds())
         silent: Any = Silent()
         self.blobs.links = links = Links(Mirrors(self.picker, silent, reactor))
-        self.hot.mirrors_of = links.of
+        self.hot.still = links.still
         status = Status(
             self.store,
             self.disk,
