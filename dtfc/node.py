@@ -92,6 +92,7 @@ from dtfc.web.smallputs import Writer
 from dtfc.web.stalls import Queued, StallDetector, keep_collections_short
 from dtfc.web.status import Status
 from dtfc.web.tokenfile import read_tokens
+from dtfc.web.torrents import TorrentPages
 from dtfc.web.transmit import FileServer, LocalServer
 from dtfc.web.uploading import Uploading
 from dtfc.web.uploads import UploadPages
@@ -346,7 +347,7 @@ class Node(MultiService):
                 self._receivers, self._picker.knows, self._gate.may_be_of_peer, self._steady.seconds
             ),
         )
-        metalinks = self._open_mirrors(http, store, self._blobs, self._upkeep)
+        metalinks, torrents = self._open_mirrors(http, store, self._blobs, self._upkeep)
         self._open_fast_lane()
         self._metrics = Metrics(
             self.site,
@@ -389,6 +390,7 @@ class Node(MultiService):
             couch=couch,
             uploads=uploads,
             metalinks=metalinks,
+            torrents=torrents,
         ).resource()
         # From here on nothing can fail: the threads would keep the process alive.
         self._disk.start()
@@ -521,15 +523,15 @@ class Node(MultiService):
 
     def _open_mirrors(
         self, http: PeerHTTP, store: Store, blobs: Blobs, upkeep: Upkeep
-    ) -> MetalinkPages:
+    ) -> tuple[MetalinkPages, TorrentPages]:
         """Make what tells clients who else has a blob."""
         asking = Asking(http, self._picker, self._steady)
         self._mirrors = Mirrors(self._picker, asking, self._steady)
         blobs.links = links = Links(self._mirrors)
         self._hot.still = links.still
-        self._metalinks = MetalinkPages(blobs, store, self._disk, upkeep, self._mirrors)
+        pages = self._metalinks = MetalinkPages(blobs, store, self._disk, upkeep, self._mirrors)
         self._name_mirrors(self.settings)
-        return self._metalinks
+        return pages, TorrentPages(blobs, store, self._disk, upkeep, pages)
 
     def _name_mirrors(self, settings: Settings) -> None:
         """Tell clients under these settings who else has a blob."""

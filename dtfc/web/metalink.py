@@ -119,7 +119,6 @@ class MetalinkPages:
         await self._blobs.admit(request, verb, digest)
         wanted = request.query("name")
         name = None if wanted is None else check_name(wanted)
-        own = Mirror(f"{request.site.edge.origin_of(request)}/{digest}", country_of(self.zone))
         holding = Holding(self._store, self._disk, self._upkeep.checks)
         try:
             info, reading = await holding.open(digest)
@@ -129,17 +128,16 @@ class MetalinkPages:
                 raise
             remote = await self._blobs.remote(digest)
             # The length is a peer's word: it is no reason to doubt another's.
-            await self._mirrors.find(digest, None)
-            mirrors = [*self._mirrors.of(digest), own]
+            mirrors = await self.places(request, digest, None)
             length, stored_name, hashes = remote.length, remote.name, b""
         else:
-            await self._mirrors.find(digest, info.length)
-            mirrors = [own, *self._mirrors.of(digest)]
+            mirrors = await self.places(request, digest, info.length)
             length, stored_name, hashes = info.length, info.name, found.hashes
         finally:
             holding.close()
+        name = name or stored_name or digest.hex
         file = MetalinkFile(
-            name_in_xml(name or stored_name or digest.hex, digest.hex),
+            name_in_xml(name, digest.hex),
             length,
             digest.hex,
             mirrors,
@@ -147,7 +145,20 @@ class MetalinkPages:
             hashes=hashes,
             generator=GENERATOR,
         )
-        await _send(request, file, f"{name or stored_name or digest.hex}.meta4")
+        await _send(request, file, f"{name}.meta4")
+
+    async def places(self, request: Request, digest: Digest, length: int | None) -> list[Mirror]:
+        """Return where a blob can be had, the best place first.
+
+        Args:
+            request: who asks, and under which name.
+            digest: which blob.
+            length: its bytes; None if it is not here, so that this node comes last.
+        """
+        own = Mirror(f"{request.site.edge.origin_of(request)}/{digest}", country_of(self.zone))
+        await self._mirrors.find(digest, length)
+        others = self._mirrors.of(digest)
+        return [*others, own] if length is None else [own, *others]
 
 
 async def _send(request: Request, file: MetalinkFile, name: str) -> None:

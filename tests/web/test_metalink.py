@@ -25,9 +25,12 @@ from dtfc.peers.listing import Peer
 from dtfc.peers.mirrors import Mirrors, Naming
 from dtfc.peers.picker import Picker
 from dtfc.store.chunkmap import CHUNK
+from dtfc.web import torrents
 from dtfc.web.edge import EdgeTerms
 from dtfc.web.metalink import Links, MetalinkPages
 from dtfc.web.routes import Routes
+from dtfc.web.torrents import MOST_WAITING, TorrentPages
+from tests.support.bencode import read_bencoded
 from tests.web.test_blobs import DIGEST as HELLO_DIGEST
 from tests.web.test_blobs import HELLO, Answer, Served
 
@@ -73,7 +76,8 @@ class Mirrored(Served):
         self.blobs.links = Links(self.mirrors)
         upkeep = self.blobs._upkeep
         self.pages = MetalinkPages(self.blobs, self.store, InlineDisk(), upkeep, self.mirrors)
-        routes = Routes(self.blobs, self.status, metalinks=self.pages)
+        self.torrents = TorrentPages(self.blobs, self.store, InlineDisk(), upkeep, self.pages)
+        routes = Routes(self.blobs, self.status, metalinks=self.pages, torrents=self.torrents)
         self._resource = routes.app.resource()
         self.edge = EdgeTerms()
 
@@ -363,6 +367,98 @@ class TestAbsent:
 
         assert served.ask("GET", f"/{DIGEST}.meta4").status == 404
         assert served.loader.asked == []
+
+
+class TestTorrent:
+    def torrent(self, served: Mirrored, path: str = f"/{DIGEST}.torrent") -> Any:
+        answer = served.ask("GET", path)
+        assert answer.status == 200
+        return read_bencoded(answer.body)
+
+    def test_its_head(self, served: Mirrored) -> None:
+        answer = served.ask("GET", f"/{DIGEST}.torrent")
+
+        assert answer.fields["content-type"] == "application/x-bittorrent"
+        assert answer.fields["cache-control"] == "no-store"
+        assert answer.fields["content-disposition"] == 'attachment; filename="large.iso.torrent"'
+
+    def test_its_pieces_are_the_blob_s(self, served: Mirrored) -> None:
+        info = self.torrent(served)[b"info"]
+
+        assert (info[b"name"], info[b"length"]) == (b"large.iso", len(LARGE))
+        assert info[b"pieces"] == b"".join(
+            hashlib.sha1(LARGE[at : at + CHUNK], usedforsecurity=False).digest()
+            for at in range(0, len(LARGE), CHUNK)
+        )
+
+    def test_its_seeds_are_the_nodes_that_have_it(self, served: Mirrored) -> None:
+        served.has(OTHER)
+
+        assert self.torrent(served)[b"url-list"] == [
+            f"http://localhost/{DIGEST}".encode(),
+            f"{OTHER}/{DIGEST}".encode(),
+        ]
+
+    def test_a_piece_of_more_than_a_chunk(
+        self, served: Mirrored, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(torrents, "piece_of", lambda _length: 2 * CHUNK)
+
+        found = self.torrent(served)[b"info"][b"pieces"]
+
+        assert found == b"".join(
+            hashlib.sha1(LARGE[at : at + 2 * CHUNK], usedforsecurity=False).digest()
+            for at in range(0, len(LARGE), 2 * CHUNK)
+        )
+
+    def test_it_is_hashed_once(self, served: Mirrored, monkeypatch: pytest.MonkeyPatch) -> None:
+        first = self.torrent(served)
+        monkeypatch.setattr(TorrentPages, "_hash", None)
+
+        assert self.torrent(served) == first
+
+    def test_what_is_remembered_is_bounded(
+        self, served: Mirrored, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(torrents, "MOST_REMEMBERED", 50)
+        for digest in (DIGEST, HELLO_DIGEST):
+            self.torrent(served, f"/{digest}.torrent")
+
+        assert list(served.torrents._known) == [HELLO_DIGEST]
+
+    def test_too_many_are_told_to_come_again(self, served: Mirrored) -> None:
+        turn = served.torrents._turn
+        turn.acquire()
+        for _ in range(MOST_WAITING):
+            turn.acquire()
+
+        answer = served.ask("GET", f"/{DIGEST}.torrent")
+
+        assert (answer.status, answer.fields["retry-after"]) == (503, "10")
+
+    def test_wrong_bytes_have_none(self, served: Mirrored) -> None:
+        path = Path(served.store.layout.data(DIGEST))
+        path.chmod(0o644)
+        with path.open("r+b") as file:
+            file.seek(CHUNK)
+            file.write(b"?!")
+
+        assert served.ask("GET", f"/{DIGEST}.torrent").status == 503
+
+    def test_absent_is_404_and_nobody_is_asked(self, served: Mirrored) -> None:
+        answer = served.ask("GET", f"/{TestAbsent.DIGEST}.torrent")
+
+        assert (answer.status, served.loader.asked, served.asking.asked) == (404, [], [])
+
+    def test_off_is_404(self, served: Mirrored) -> None:
+        served.mirrors.naming = Naming.NOBODY
+
+        assert served.ask("GET", f"/{DIGEST}.torrent").status == 404
+
+    def test_who_may_not_get_the_blob_may_not_get_it(self, served: Mirrored) -> None:
+        served.gate.policy = Policy(anonymous=frozenset())
+
+        assert served.ask("GET", f"/{DIGEST}.torrent").status == 403
 
 
 class TestUnderWhichName:
