@@ -80,14 +80,15 @@ def test_one_url_of_one_node_uses_two(
     assert min(shares) > 0
 
 
+@pytest.mark.parametrize("kind", [".meta4", ".torrent"])
 def test_only_the_piece_that_came_wrong_is_fetched_again(
-    live: Callable[..., LiveNode], tmp_path: Path
+    live: Callable[..., LiveNode], tmp_path: Path, kind: str
 ) -> None:
     with Liar(CONTENT, [BAD]) as liar:
         node = with_peer(live, tmp_path, liar.url)
         digest = node.put("large.iso", CONTENT)
 
-        status = aria2(tmp_path / "out", f"{node.url}/{digest}.meta4")
+        status = aria2(tmp_path / "out", "--seed-time=0", f"{node.url}/{digest}{kind}")
 
     assert status == 0
     assert sha512_of(tmp_path / "out" / "large.iso") == digest
