@@ -14,12 +14,13 @@ from dataclasses import asdict
 
 from dtfc import __version__
 from dtfc.cli.couchdb import add_couchdb_command, run_couchdb
+from dtfc.cli.relayout import add_relayout_command, run_relayout
 from dtfc.cli.scrubbing import scrub_now, show_progress, verify
 from dtfc.cli.signing import add_sign_command, print_link
 from dtfc.cli.tokens import add_token_command, new_token
 from dtfc.cli.undeleting import add_undelete_command, undelete
 from dtfc.errors import BadDigest, BadSettings, DtfcError
-from dtfc.settings import load
+from dtfc.settings import Settings, load
 from dtfc.store.blobs import Store, open_store
 
 
@@ -41,16 +42,12 @@ def _with_store(given: argparse.Namespace) -> int:
     """Run a subcommand that works on a store."""
     try:
         flags = {"basedir": given.basedir, "config": given.config}
-        basedir = load(flags, dict(os.environ), os.getcwd()).settings.basedir
-        if not os.path.isdir(basedir):
-            sys.stderr.write(f"dtfc: there is no store at {basedir}\n")
+        settings = load(flags, dict(os.environ), os.getcwd()).settings
+        if not os.path.isdir(settings.basedir):
+            sys.stderr.write(f"dtfc: there is no store at {settings.basedir}\n")
             return 1
-        _become_owner(basedir)
-        store = open_store(basedir)
-        try:
-            return _run(given, store)
-        finally:
-            store.close()
+        _become_owner(settings.basedir)
+        return _run_on(settings, given)
     except BadSettings as error:
         for problem in error.problems:
             sys.stderr.write(f"dtfc: {problem}\n")
@@ -97,11 +94,23 @@ def _parser() -> argparse.ArgumentParser:
         help="read everything now, as fast as the disk can, and put damaged blobs into "
         "quarantine, from where a running node brings them back",
     )
+    add_relayout_command(commands, where, scripts)
     add_undelete_command(commands, where)
     add_token_command(commands)
     add_sign_command(commands)
     add_couchdb_command(commands)
     return parser
+
+
+def _run_on(settings: Settings, given: argparse.Namespace) -> int:
+    if given.command == "relayout":
+        # It opens the store by itself, and has it alone.
+        return run_relayout(settings.basedir, settings.reserve, given)
+    store = open_store(settings.basedir)
+    try:
+        return _run(given, store)
+    finally:
+        store.close()
 
 
 def _run(given: argparse.Namespace, store: Store) -> int:

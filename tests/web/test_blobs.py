@@ -111,7 +111,7 @@ class Served:
             hot=HotBlobs(0),
         )
         self.changes: list[RosterChange] = []
-        status = Status(
+        self.status = Status(
             self.store,
             disk,
             Roster(None),
@@ -121,7 +121,7 @@ class Served:
             clock=Clock(),
             changed=self.changes.append,
         )
-        self._resource = Routes(self.blobs, status).app.resource()
+        self._resource = Routes(self.blobs, self.status).app.resource()
         self._new_wire = new_wire
 
     def ask(self, method: str, path: str, body: bytes | None = None, **fields: str) -> Answer:
