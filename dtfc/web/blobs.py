@@ -571,9 +571,16 @@ class Blobs:
             await self._admit_copy(expected)
         length = request.body.length
         entering = await admit_entry(request, self._gate, name, length, copy=not deliberate)
-        # Who waits for 100 Continue is told first whether there is room.
-        small = sha256 is None and not request.head.expects_continue
-        if small and length is not None and length <= LONGEST:
+        # Who waits for 100 Continue is told first whether there is room, and need not send
+        # what is here.
+        waits = request.head.expects_continue
+        kept = None
+        if waits and deliberate and expected is not None and sha256 is None:
+            kept = await self.kept(request, expected, name, length)
+        small = sha256 is None and not waits
+        if kept is not None:
+            stored = kept
+        elif small and length is not None and length <= LONGEST:
             stored = await self._put_small(
                 request.body, length, name, expected, deliberate=deliberate
             )
@@ -602,8 +609,8 @@ class Blobs:
         request.answer(201 if stored.new else 200, json_of(stub), JSON)
 
     async def kept(
-        self, request: Request, digest: Digest, name: str | None
-    ) -> dict[str, Any] | None:
+        self, request: Request, digest: Digest, name: str | None, length: int | None
+    ) -> Stored | None:
         """Store a blob again that is here, without its bytes; None if they have to come.
 
         To know a digest is no proof of having the bytes, so whoever asks must be
@@ -617,6 +624,8 @@ class Blobs:
         try:
             await self.admit(request, Verb.GET, digest)
             info, reading = await holding.open(digest)
+            if length not in (None, info.length):
+                return None
             source = BlobSource(reading, self._upkeep.healing.heal, self._upkeep.clock)
             for at in range(0, info.length, CHUNK):
                 count = min(CHUNK, info.length - at)
@@ -628,7 +637,7 @@ class Blobs:
         finally:
             holding.close()
             request.for_all = for_all
-        return stub_of(Stored(info, new=False), name)
+        return Stored(info, new=False)
 
     async def _admit_copy(self, digest: Digest | None) -> None:
         """Refuse a copy of what was deleted, before its body.
