@@ -8,7 +8,7 @@
 #   make simulate a flash crowd of NODES nodes: the scaling table (NODES=10,100,1000)
 #   make cluster whole nodes in a test tube, from a fresh seed on (ARGS="--seeds 1000 --jobs 2")
 #   make profile where a node's time goes        (ARGS=4: under the load of row 4)
-#   make docs    what is generated: the settings' reference and the sample configuration
+#   make docs    what is generated: the settings' reference, the sample configuration, parts of man/
 #   make clean   take all of it away, but not the store
 
 PYTHON ?= python3
@@ -58,6 +58,7 @@ profile: $(VENV)/for-test
 docs: $(VENV)/for-run
 	$(BIN)/python -m dtfc.settings --toml > etc/dtfc.toml
 	$(BIN)/python -m dtfc.settings --update docs/running.md
+	$(BIN)/python -m dtfc.cli.manual man
 
 clean:
 	rm -rf $(VENV) build dist dtfc.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

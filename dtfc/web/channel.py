@@ -24,6 +24,7 @@ a request nothing.
 from __future__ import annotations
 
 import enum
+import socket
 from http.client import responses
 from typing import TYPE_CHECKING, Any
 
@@ -193,8 +194,11 @@ class Channel(http.HTTPChannel):
             began: when the node began to drain.
             patience: seconds of that chance, from then on or from the last answer on.
         """
-        idle = self._phase is Phase.HEAD and not self._reader.started
-        if idle and self.site.ticks() - max(began, self._since) >= patience:
+        if self._phase is not Phase.HEAD or self._reader.started:
+            return
+        idle = self.site.ticks() - max(began, self._since)
+        # A loop that stood still has not read what came meanwhile.
+        if idle >= patience and not _has_unread(self.transport):
             self.transport.loseConnection()
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802 -- Twisted's name
@@ -556,6 +560,15 @@ def _socket_under(transport: Any) -> Any:
     while not hasattr(transport, "bytes_out") and hasattr(transport, "transport"):
         transport = transport.transport
     return transport
+
+
+def _has_unread(transport: Any) -> bool:
+    """Whether the kernel holds bytes that have come and were not read."""
+    opened = getattr(_socket_under(transport), "socket", None)
+    try:
+        return opened is not None and opened.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except OSError:
+        return False
 
 
 def raw_answer(problem: Problem, date: bytes) -> bytes:
