@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -634,6 +635,17 @@ class TestDraining:
         assert not wire.transport.disconnecting
         wire.pass_time(1)
         assert wire.transport.disconnecting
+
+    def test_what_came_and_was_not_read_is_not_lost(self, new_wire: NewWire) -> None:
+        wire = new_wire(ok, last_call=0)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.send(b"G")
+            wire.transport.socket = ours
+
+            wire.site.drain()
+
+            assert not wire.transport.disconnecting
 
     def test_or_at_once(self, new_wire: NewWire) -> None:
         wire = new_wire(ok, last_call=0)
