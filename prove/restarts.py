@@ -33,6 +33,7 @@ MIB = 1024 * 1024
 
 _PATIENCE = 60.0
 _KEPT = 32  # connections
+_CALM = 20  # requests under way
 
 
 @dataclass(slots=True)
@@ -65,11 +66,18 @@ class Stream:
         self._idle: deque[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = deque()
         self._bodies: dict[str, bytes] = {}
         self._over = False
+        self._under_way = 0
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
+
+    def await_calm(self) -> None:
+        """Wait until whoever had to wait has been answered."""
+        end = time.monotonic() + _PATIENCE
+        while self._under_way > _CALM and time.monotonic() < end:
+            time.sleep(0.1)
 
     def stop(self) -> None:
         """Send no more, and wait for the answers that are due."""
@@ -95,6 +103,7 @@ class Stream:
             writer.close()
 
     async def _one(self, number: int, due: float) -> None:
+        self._under_way += 1
         try:
             async with asyncio.timeout(_PATIENCE):
                 if number % 10 == 0:
@@ -103,7 +112,9 @@ class Stream:
                     await self._get(self._chance.choice(list(self._bodies)))
             self.tally.good += 1
         except Exception as error:  # noqa: BLE001 - whatever it is, it is counted
-            self.tally.wrong.append(f"request {number}: {type(error).__name__}: {error}")
+            took = time.monotonic() - due
+            self.tally.wrong.append(f"request {number}, {took:.1f} s: {error!r}")
+        self._under_way -= 1
         self.tally.longest = max(self.tally.longest, time.monotonic() - due)
 
     async def _get(self, digest: str) -> None:
@@ -156,6 +167,7 @@ def _under_load(name: str, seed: int, times: int, again: Callable[[Supervisor], 
             for _ in range(times):
                 time.sleep(1)
                 again(supervisor)
+                stream.await_calm()
             time.sleep(1)
         finally:
             stream.stop()

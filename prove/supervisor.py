@@ -31,7 +31,7 @@ class Supervisor:
     def __init__(self, folder: str, *flags: str) -> None:
         self._folder = folder
         self._flags = flags
-        self._server = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._server = socket.create_server(("127.0.0.1", 0), backlog=4096)
         self.port = int(self._server.getsockname()[1])
         self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notices.bind(f"{folder}/notify")

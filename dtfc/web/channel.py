@@ -197,9 +197,17 @@ class Channel(http.HTTPChannel):
         if self._phase is not Phase.HEAD or self._reader.started:
             return
         idle = self.site.ticks() - max(began, self._since)
-        # A loop that stood still has not read what came meanwhile.
-        if idle >= patience and not _has_unread(self.transport):
+        if idle >= patience and not self.has_unread():
             self.transport.loseConnection()
+
+    def has_unread(self) -> bool:
+        """Whether something has come that a loop which stood still has not read yet."""
+        opened = getattr(_socket_under(self.transport), "socket", None)
+        try:
+            flags = socket.MSG_PEEK | socket.MSG_DONTWAIT
+            return opened is not None and opened.recv(1, flags) != b""
+        except OSError:
+            return False
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802 -- Twisted's name
         """Take bytes from the socket."""
@@ -560,15 +568,6 @@ def _socket_under(transport: Any) -> Any:
     while not hasattr(transport, "bytes_out") and hasattr(transport, "transport"):
         transport = transport.transport
     return transport
-
-
-def _has_unread(transport: Any) -> bool:
-    """Whether the kernel holds bytes that have come and were not read."""
-    opened = getattr(_socket_under(transport), "socket", None)
-    try:
-        return opened is not None and opened.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
-    except OSError:
-        return False
 
 
 def raw_answer(problem: Problem, date: bytes) -> bytes:

@@ -202,6 +202,8 @@ class Site(server.Site):
         while self._least_worth:
             channel = self._least_worth.pop()
             if channel in self.channels and channel.worth_keeping(now):
+                if channel.has_unread():
+                    continue
                 self.callers.refused["room"] += 1
                 channel.give_up_place()
                 return
