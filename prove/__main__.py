@@ -2,7 +2,8 @@
 
 --only NAME,…   only these: powercut, failures, killed, load, full, rot, cluster,
                 media, slow, descriptors, bombs, fuzz, paths,
-                smuggling, timing, browser, following, migration, restarts
+                smuggling, timing, browser, following, migration, restarts,
+                debian, stranger
 --share F       this part of each (default 1)
 --seed N        the same again
 """
@@ -19,6 +20,7 @@ from prove import (
     bombs,
     browser,
     cluster,
+    debian,
     descriptors,
     failures,
     following,
@@ -34,6 +36,7 @@ from prove import (
     rot,
     slow,
     smuggling,
+    stranger,
     timing,
 )
 from prove.figures import Row, table
@@ -59,6 +62,8 @@ PROOFS: dict[str, Callable[[int, float], list[Row]]] = {
     "following": following.prove,
     "migration": migration.prove,
     "restarts": restarts.prove,
+    "debian": debian.prove,
+    "stranger": stranger.prove,
 }
 
 
