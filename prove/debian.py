@@ -86,8 +86,28 @@ apt-get purge -qq -y dtfc > /dev/null
 
 def build() -> str:
     """Build the package; return its path."""
-    subprocess.run(["make", "--silent", "deb"], check=True, stdout=subprocess.DEVNULL)
+    made = subprocess.run(["make", "--silent", "deb"], capture_output=True, text=True, check=False)
+    if made.returncode:
+        raise RuntimeError(made.stderr[-3000:])
     return max(glob.glob("dist/dtfc_*.deb"), key=os.path.getmtime)
+
+
+def look_at(path: str) -> None:
+    """Have lintian look at a package.
+
+    Raises:
+        RuntimeError: with what it finds.
+    """
+    lintian = shutil.which("lintian")
+    if lintian is not None:
+        told = subprocess.run(
+            [lintian, "--allow-root", "--display-info", "--no-tag-display-limit", path],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if told.returncode or told.stdout:
+            raise RuntimeError(told.stdout[-3000:] + told.stderr[-1000:])
 
 
 def prove(_seed: int, _share: float) -> list[Row]:
@@ -99,6 +119,8 @@ def prove(_seed: int, _share: float) -> list[Row]:
     rows = [_step("the Debian package is built", lambda: paths.append(build()))]
     if not paths:
         return rows
+    found = "finds nothing" if shutil.which("lintian") else "is not installed"
+    rows.append(_step(f"lintian {found}", lambda: look_at(paths[0])))
     folder = tempfile.mkdtemp(prefix="dtfc-debian-", dir="/var/tmp")
     try:
         root = Root(f"{folder}/root")
@@ -124,6 +146,6 @@ def _step(name: str, act: Callable[[], object]) -> Row:
     wrong: list[str] = []
     try:
         act()
-    except (RuntimeError, subprocess.CalledProcessError) as error:
+    except RuntimeError as error:
         wrong.append(str(error))
     return Row(name, "1", len(wrong), time.monotonic() - begun, None, wrong)
