@@ -684,6 +684,11 @@ class Node(MultiService):
     def set_succeeded(self, *, yes: bool) -> None:
         """Say whether another process serves in this one's place, and does the chores."""
         self.site.succeeded = yes
+        # What is under way here may be wanted there.
+        if self._uploading is not None:
+            self._uploading.shared = True
+        if self._loader is not None:
+            self._loader.share()
         if yes and self._chores:
             self._chores = False
             Deferred.fromCoroutine(self._leave_chores()).addErrback(

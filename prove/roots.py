@@ -37,6 +37,9 @@ class Root:
         )
         # Names, and whom to trust, are this machine's affair.
         shutil.copy("/etc/resolv.conf", f"{folder}/etc/resolv.conf")
+        with open(f"{folder}/etc/hosts", "w", encoding="ascii") as file:
+            # As whoever makes a container writes it.
+            file.write("127.0.0.1 localhost\n::1 localhost\n")
         self._more: dict[str, str] = {}
         if os.path.exists(_CA):
             shutil.copy(_CA, f"{folder}/etc/trusted-here.crt")

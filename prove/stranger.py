@@ -49,7 +49,8 @@ up 8080; said "the first node serves"
 {4}
 {5} > /tmp/node-8081 2>&1 &
 up 8081; said "the second node serves"
-[ "$({6} | cut -d' ' -f1)" = "$D" ]; said "it has loaded the photo from the first"
+[ "$({6} | cut -d' ' -f1)" = "$D" ] || {{ cat /tmp/node-8081; exit 1; }}
+said "it has loaded the photo from the first"
 """
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import http.client
 import os
 import re
 import signal
@@ -10,6 +12,8 @@ import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -127,4 +131,45 @@ def test_the_pid_file_of_a_daemon(tmp_path: Path, successors: list[int]) -> None
     assert not (tmp_path / "pid.old").exists()
     port = int(re.findall(r"listening on http://127.0.0.1:([0-9]+)/", log.read_text())[-1])
     assert get(port)[0] == 200
+    stop(new)
+
+
+def tus(port: int, method: str, path: str, body: bytes = b"", **fields: str) -> Any:
+    """Make one request of tus 1.0; return its answer, read to its end."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    headers = {name.replace("_", "-"): value for name, value in fields.items()}
+    try:
+        connection.request(method, path, body, {"Tus-Resumable": "1.0.0", **headers})
+        answer = connection.getresponse()
+        answer.read()
+        return answer
+    finally:
+        connection.close()
+
+
+PART = "application/offset+octet-stream"
+
+
+def test_an_upload_that_hangs_in_the_old_one_goes_on_in_the_new_one(
+    twistd: Start, successors: list[int]
+) -> None:
+    body = os.urandom(400_000)
+    daemon = twistd("--port", "0", "--interface", "127.0.0.1").ready()
+    [port] = daemon.ports()
+    made = tus(port, "POST", "/uploads/", Upload_Length=str(len(body)))
+    where = urlsplit(made.getheader("Location")).path
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+        head = (
+            f"PATCH {where} HTTP/1.1\r\nHost: localhost\r\nTus-Resumable: 1.0.0\r\n"
+            f"Upload-Offset: 0\r\nContent-Type: {PART}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        client.sendall(head.encode() + body[:150_000])
+        new = hand_over(daemon, successors)
+        offset = int(tus(port, "HEAD", where).getheader("Upload-Offset"))
+        assert offset == 150_000
+        done = tus(
+            port, "PATCH", where, body[offset:], Upload_Offset=str(offset), Content_Type=PART
+        )
+    assert done.status == 204
+    assert get(port, f"/{hashlib.sha512(body).hexdigest()}") == (200, body)
     stop(new)
