@@ -190,6 +190,9 @@ class Listening(Service):
             if isinstance(port, unix.Port):
                 # To stop it would remove its file, which the other one needs.
                 port.stopReading()
+            else:
+                # Twisted shuts down a socket that it has made: it would listen for nobody.
+                port._shouldShutdown = False  # type: ignore[attr-defined]  # noqa: SLF001
         self.ports = [port for port in self.ports if not isinstance(port, unix.Port)]
         return self.close()
 

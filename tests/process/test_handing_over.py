@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from prove.supervisor import await_end, runs
+from tests.support.live import free_port
+from tests.support.programs import require_program
 from tests.support.twistd import PATIENCE, Foreground, command, environment, get, wait_for
 
 Start = Callable[..., Foreground]
@@ -90,6 +93,15 @@ def test_one_that_cannot_start_changes_nothing(
     stop(hand_over(daemon, successors))
 
 
+def test_a_port_that_twisted_has_opened(twistd: Start, successors: list[int]) -> None:
+    port = free_port()
+    daemon = twistd("--listen", f"tcp:{port}:interface=127.0.0.1").ready()
+    new = hand_over(daemon, successors)
+    assert daemon.process.wait(PATIENCE) == 0
+    assert get(port)[0] == 200
+    stop(new)
+
+
 def test_a_unix_socket_stays_as_it_is(twistd: Start, tmp_path: Path, successors: list[int]) -> None:
     path = tmp_path / "http.sock"
     daemon = twistd("--listen", f"unix:{path}:mode=600").ready()
@@ -101,6 +113,38 @@ def test_a_unix_socket_stays_as_it_is(twistd: Start, tmp_path: Path, successors:
         client.connect(str(path))
         client.sendall(b"GET /health.html HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert client.recv(12) == b"HTTP/1.1 200"
+    stop(new)
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> str:
+    """An ``ssl:`` endpoint on a free port."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(
+        [
+            *(require_program("openssl"), "req", "-x509", "-newkey", "ec", "-nodes"),
+            *("-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", "/CN=localhost"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return f"ssl:{free_port()}:privateKey={key}:certKey={certificate}:interface=127.0.0.1"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_tls(twistd: Start, endpoint: str, workers: str, successors: list[int]) -> None:
+    daemon = twistd("--listen", endpoint, "--workers", workers).ready()
+    new = hand_over(daemon, successors)
+    assert daemon.process.wait(PATIENCE) == 0
+    context = ssl.create_default_context(cafile=endpoint.partition("certKey=")[2].split(":")[0])
+    context.check_hostname = False
+    port = int(endpoint.split(":")[1])
+    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=PATIENCE, context=context)
+    connection.request("GET", "/health.html")
+    answer = connection.getresponse()
+    assert (answer.status, len(answer.read()) > 0) == (200, True)
+    connection.close()
     stop(new)
 
 
