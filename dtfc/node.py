@@ -716,6 +716,30 @@ class Node(MultiService):
         """Say in /readyz that this node is about to drain."""
         self.site.leaving = True
 
+    def set_succeeded(self, *, yes: bool) -> None:
+        """Say whether another process serves in this one's place, and does the chores."""
+        self.site.succeeded = yes
+        # What is under way here may be wanted there.
+        if self._uploading is not None:
+            self._uploading.shared = True
+        if self._loader is not None:
+            self._loader.share()
+        if yes and self._chores:
+            self._chores = False
+            Deferred.fromCoroutine(self._leave_chores()).addErrback(
+                lambda failure: self._log.failure("leaving the chores to another", failure)
+            )
+
+    async def _leave_chores(self) -> None:
+        """Stop what only one of a node's processes does."""
+        if self._expiry.running:
+            self._expiry.stop()
+        if self._upkeep is not None:
+            await self._upkeep.scrubber.stop()
+        if self._deletions is not None:
+            self._deletions.leave_turns()
+        await self._beside.stop_following()
+
     async def drain(self) -> None:
         """Take nothing new and finish what is in flight."""
         await self.site.drain()

@@ -127,6 +127,8 @@ NOTHING_GIVEN = {
     "log-format": None,
     "drain-notice": None,
     "drain-timeout": None,
+    "drain-idle": None,
+    "handover-timeout": None,
     "uid": None,
     "gid": None,
     "allow-root": 0,

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from dtfc import __version__
+from dtfc.cli.completion import add_completion_command, print_completion
 from dtfc.cli.couchdb import add_couchdb_command, run_couchdb
 from dtfc.cli.relayout import add_relayout_command, run_relayout
 from dtfc.cli.scrubbing import scrub_now, show_progress, verify
@@ -33,7 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    given = _parser().parse_args(arguments)
+    parser = make_parser()
+    given = parser.parse_args(arguments)
+    if given.command == "completion":
+        return print_completion(given, parser)
     without_store = {"token": new_token, "sign": print_link, "couchdb": run_couchdb}
     return without_store.get(given.command, _with_store)(given)
 
@@ -63,7 +67,8 @@ def _with_store(given: argparse.Namespace) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Make what reads the command line."""
     parser = argparse.ArgumentParser(prog="dtfc", description="Look after a dtfc store.")
     parser.add_argument("--version", action="version", version=f"dtfc {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -99,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     add_token_command(commands)
     add_sign_command(commands)
     add_couchdb_command(commands)
+    add_completion_command(commands)
     return parser
 
 

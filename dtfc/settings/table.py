@@ -1004,6 +1004,23 @@ class Settings:
         "How long what is in flight may go on after the first SIGTERM.",
         reloadable=True,
     )
+    drain_idle: float = setting(
+        PROCESS,
+        "TIME",
+        values.duration(0),
+        "1s",
+        "How long a connection on which nothing is asked may still ask after the first SIGTERM; "
+        "it is answered, and then closed.",
+        reloadable=True,
+    )
+    handover_timeout: float = setting(
+        PROCESS,
+        "TIME",
+        values.duration(0),
+        "1h",
+        "How long what is in flight may go on after SIGUSR2, when a new process serves already.",
+        reloadable=True,
+    )
     uid: str | None = optional(
         PROCESS,
         "USER",
