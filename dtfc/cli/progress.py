@@ -55,9 +55,10 @@ class Item:
         self._seen.append((now, self.moved))
         while len(self._seen) > 2 and now - self._seen[0][0] > _WINDOW:
             self._seen.popleft()
-        (then, count), passed = self._seen[0], now - self._seen[0][0]
-        if passed < EVERY / 2:
-            then, count, passed = self.began, 0, now - self.began
+        then, count = self._seen[0]
+        if now - then < EVERY / 2:
+            then, count = self.began, 0
+        passed = now - then
         return max(0.0, (self.moved - count) / passed) if passed > 0 else 0.0
 
 

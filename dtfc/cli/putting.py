@@ -45,14 +45,15 @@ def add_put_command(commands: Any) -> None:
 
 def put(given: argparse.Namespace) -> int:
     """Do it; return the exit code."""
+    if given.name is None and STDIN in given.files:
+        note("what comes from the standard input needs a name: --name")
+        return USAGE
+    if given.name is not None and len(given.files) > 1:
+        note("--name is for one file")
+        return USAGE
     try:
         node = origin(given.to) if given.to else node_of(given)
-        if given.name is not None:
-            if len(given.files) > 1:
-                raise ValueError("--name is for one file")
-            given.name = check_name(given.name)
-        elif STDIN in given.files:
-            raise ValueError("what comes from the standard input needs a name: --name")
+        given.name = None if given.name is None else check_name(given.name)
     except (ValueError, BadName) as error:
         note(str(error))
         return USAGE

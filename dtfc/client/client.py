@@ -195,8 +195,11 @@ class Client:
         errors: list[ClientError] = []
         for node in self.nodes:
             try:
-                answer = await self._wire.ask("HEAD", node, path)
-                return _head(node, wanted, answer)
+                answer = await self._wire.http.request("HEAD", node, path)
+                if answer.status == 200:
+                    return _head(node, wanted, answer)
+                # A HEAD has no words for it.
+                errors.append(await self._fetching.why(node, path, f"answers {answer.status}"))
             except ClientError as error:
                 errors.append(error)
         raise worst(errors)

@@ -263,19 +263,28 @@ class Fetching:
         errors: list[ClientError] = []
         for node in self._nodes:
             try:
-                reply = await self._wire.http.open(
-                    node, f"/{digest.hex}", [("Range", range_field(0, 1))]
-                )
+                reason = reasons.get(node, "it has it now")
+                errors.append(await self.why(node, f"/{digest.hex}", reason))
             except ClientError as error:
                 errors.append(error)
-                continue
-            if reply.status in (200, 206):
-                reply.drop()
-                reason = reasons.get(node, "it has it now")
-                errors.append(Unreachable(reason, node=node, retry_after=1))
-            else:
-                errors.append(await _refusal(node, reply, f"it answered {reply.status}"))
         return worst(errors)
+
+    async def why(self, node: str, path: str, reason: str) -> ClientError:
+        """Ask a node why it does not give a blob.
+
+        Args:
+            node: its URL.
+            path: of the blob.
+            reason: what is said if it gives it by now.
+
+        Raises:
+            ClientError: it does not answer.
+        """
+        reply = await self._wire.http.open(node, path, [("Range", range_field(0, 1))])
+        if reply.status in (200, 206):
+            reply.drop()
+            return Unreachable(reason, node=node, retry_after=1)
+        return await _refusal(node, reply, f"it answered {reply.status}")
 
 
 class _Waiting:
