@@ -247,10 +247,10 @@ def open_source(disk: Disk, what: str | BinaryIO, name: str | None) -> FileSourc
         with in_words(what):
             # Not blocking: a pipe under that name must not hang the client.
             descriptor = os.open(what, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            file: BinaryIO = open(descriptor, "rb", buffering=0)  # noqa: SIM115 -- belongs to the source
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                file.close()
+                os.close(descriptor)
                 raise LocalTrouble(f"{what}: it is no regular file")
+            file: BinaryIO = open(descriptor, "rb", buffering=0)  # noqa: SIM115 -- belongs to the source
         return FileSource(disk, file, what, os.path.basename(what) if name is None else name)
     with in_words("the file"):
         return FileSource(disk, _spooled(what), None, name)
