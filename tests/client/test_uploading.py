@@ -26,8 +26,8 @@ Made = Callable[..., StandIn]
 def stand_in() -> Iterator[Made]:
     made: list[StandIn] = []
 
-    def make(**settings: bool) -> StandIn:
-        made.append(StandIn(**settings))
+    def make(*, resumes: bool = True) -> StandIn:
+        made.append(StandIn(resumes=resumes))
         return made[-1]
 
     yield make
@@ -40,6 +40,10 @@ def film(tmp_path: Path) -> Path:
     path = tmp_path / "film.mp4"
     path.write_bytes(BIG)
     return path
+
+
+def change(film: Path) -> None:
+    film.write_bytes(BIG[::-1])
 
 
 @pytest_twisted.ensureDeferred
@@ -140,7 +144,7 @@ async def test_a_file_that_has_changed_is_another_upload(
     node.refuses = [(403, {"title": "No"})]
     with pytest.raises(NotAllowed):
         await nodes.another(node.url, states=states).put(str(film))
-    film.write_bytes(BIG[::-1])
+    change(film)
 
     stored = await nodes.another(node.url, states=states).put(str(film))
 
