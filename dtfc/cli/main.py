@@ -15,6 +15,7 @@ from dataclasses import asdict
 from dtfc import __version__
 from dtfc.cli.couchdb import add_couchdb_command, run_couchdb
 from dtfc.cli.getting import add_get_command, get
+from dtfc.cli.mirroring import add_mirror_command, mirror
 from dtfc.cli.putting import add_put_command, put
 from dtfc.cli.scrubbing import scrub_now, show_progress, verify
 from dtfc.cli.showing import SHOWING, add_showing_commands, show
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = _parser().parse_args(arguments)
     without_store = {"token": new_token, "sign": print_link, "couchdb": run_couchdb}
-    without_store |= {"put": put, "get": get, **dict.fromkeys(SHOWING, show)}
+    without_store |= {"put": put, "get": get, "mirror": mirror, **dict.fromkeys(SHOWING, show)}
     return without_store.get(given.command, _with_store)(given)
 
 
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_put_command(commands)
     add_get_command(commands)
+    add_mirror_command(commands)
     add_showing_commands(commands)
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument("--basedir", help="the store; as the daemon's flag")

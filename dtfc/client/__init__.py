@@ -33,10 +33,12 @@ from dtfc.client.failures import (
     WrongBytes,
 )
 from dtfc.client.fetching import Got
+from dtfc.client.mirroring import Blob, Mirrored
 from dtfc.client.trust import Tls, read_tls
 from dtfc.digest import Digest
 
 __all__ = [
+    "Blob",
     "Client",
     "ClientError",
     "Cookie",
@@ -46,6 +48,7 @@ __all__ = [
     "Head",
     "Info",
     "LocalTrouble",
+    "Mirrored",
     "NodeStatus",
     "NotAllowed",
     "NotFound",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any, BinaryIO, Self, TypeVar
 from urllib.parse import quote, urlencode
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
@@ -27,8 +29,18 @@ from dtfc.client.answers import (
     receipt_of,
 )
 from dtfc.client.credentials import Credential
-from dtfc.client.failures import ClientError, Unreachable, worst
+from dtfc.client.failures import ClientError, NotFound, Unreachable, worst
 from dtfc.client.fetching import Fetching, Got, Saw
+from dtfc.client.mirroring import (
+    JOBS,
+    Blob,
+    Mirrored,
+    Mirroring,
+    Outcome,
+    RemoteSource,
+    fits,
+    fixed_part,
+)
 from dtfc.client.sources import BytesSource, FileSource, Source, open_source
 from dtfc.client.trust import Tls
 from dtfc.client.uploading import Uploading
@@ -290,6 +302,69 @@ class Client:
 
     async def _put(self, source: Source, progress: Saw) -> Stored:
         return await self._uploading.put(self.node, source, progress)
+
+    async def mirror_to(
+        self,
+        target: Client,
+        pattern: str = "*",
+        *,
+        jobs: int = JOBS,
+        saw: Callable[[Blob], object] = lambda _blob: None,
+        progress: Callable[[Row, int, int | None], object] = lambda _row, _done, _total: None,
+        dry_run: bool = False,
+    ) -> Mirrored:
+        """Copy to another node what it lacks of the blobs whose names fit a pattern.
+
+        Bytes go from the first node of this client to the first one of the other as they
+        come. What was deleted there stays deleted. A large blob that was cut off goes on
+        where it was, if the other client remembers uploads.
+
+        Args:
+            target: a client of the other node.
+            pattern: ``*``, ``?`` and ``[abc]`` as in a shell; a name has no slash.
+            jobs: blobs at once.
+            saw: told of each blob, when its copy begins and when it has ended.
+            progress: told how many bytes of one have left, and how many there are.
+            dry_run: whether only to look what would be copied.
+
+        Returns:
+            What was copied, and what could not be.
+
+        Raises:
+            ClientError: the names cannot be had.
+        """
+        target._begin()
+
+        async def look(row: Row) -> Outcome | None:
+            try:
+                await target.head(row.digest, here=True)
+            except NotFound as error:
+                return "deleted" if error.members.get("deleted") is True else None
+            return "there"
+
+        async def copy(row: Row) -> Stored:
+            length = row.length
+            if length is None:
+                length = (await self.head(row.digest)).length
+            if dry_run:
+                return Stored(row.digest, length, row.name, None, 0)
+            source = RemoteSource(self._wire.http, self.node, row, length)
+            return await target._put(source, partial(progress, row))
+
+        work = Mirroring(
+            lambda row: Deferred.fromCoroutine(look(row)),
+            lambda row: Deferred.fromCoroutine(copy(row)),
+            jobs,
+            saw,
+        )
+        try:
+            async for row in self.files(prefix=fixed_part(pattern) or None):
+                if fits(row.name, pattern):
+                    await work.take(row)
+            await work.finish()
+        finally:
+            await work.stop()
+        return work.so_far
 
     async def delete(self, digest: Digest | str) -> None:
         """Delete a blob on the first node; its peers keep theirs.

@@ -267,7 +267,7 @@ def test_a_token_opens_a_private_node(live: Live, command: Command, tmp_path: Pa
 
     put = command.run("put", "-", "--name", "a.txt", feed=b"secret words")
     got = command.run("get", "a.txt", "-o", "-")
-    command.environment["DTFC_TOKEN"] = "some-other-token"
+    command.environment["DTFC_TOKEN"] = "some-other-token"  # noqa: S105 -- it opens nothing
     denied = command.run("get", "a.txt", "-o", "-")
 
     assert (put.returncode, got.stdout) == (DONE, b"secret words")
