@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import random
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -301,3 +302,89 @@ def test_a_name_of_several_blobs_is_not_deleted(live: Live, command: Command) ->
 
     assert done.returncode == FAILED
     assert [node.request("HEAD", f"/{digest}")[0] for digest in digests] == [200, 200]
+
+
+def uploaded(node: LiveNode) -> int:
+    """How many bytes a node has of uploads that are not over."""
+    folder = node.basedir / ".dtfc" / "uploads"
+    return sum(each.stat().st_size for each in folder.iterdir() if not each.suffix)
+
+
+def test_a_put_that_is_killed_goes_on(live: Live, command: Command, film: Path) -> None:
+    node = live(*SLOW)
+    at(command, node)
+    putting = command.start("put", "film.mp4")
+    until(lambda: uploaded(node) >= 3 * MIB)
+    putting.send_signal(signal.SIGKILL)
+    putting.communicate()
+
+    (put,) = command.told("put", "film.mp4")
+
+    assert put["sha512"] == sha512_of(film)
+    assert put["sent"] <= len(CONTENT) - 3 * MIB
+    assert list((command.folder / "state/dtfc/uploads").iterdir()) == []
+
+
+def test_a_put_outlives_its_node(live: Live, command: Command, film: Path) -> None:
+    node = live(*SLOW)
+    at(command, node)
+    putting = command.start("put", "film.mp4")
+    until(lambda: uploaded(node) >= 3 * MIB)
+    node.end(signal.SIGKILL)
+    node.start()
+
+    said, _ = putting.communicate(timeout=90)
+
+    assert (putting.returncode, said.split()[0].decode()) == (DONE, sha512_of(film))
+
+
+def test_what_is_there_already_is_not_sent(live: Live, command: Command, film: Path) -> None:
+    at(command, live())
+    command.run("put", "film.mp4")
+
+    (again,) = command.told("put", "film.mp4")
+
+    assert (again["sha512"], again["new"], again["sent"]) == (sha512_of(film), False, 0)
+
+
+def test_a_mirror_copies_what_is_lacking(live: Live, command: Command) -> None:
+    one, other = live(), live()
+    digests = {name: one.put(name, name.encode() * 9) for name in ("a-1", "a-2", "a-3", "b-1")}
+    large = one.put("a-film", CONTENT)
+    other.put("a-1", b"a-1" * 9)
+    other.put("a-3", b"a-3" * 9)
+    other.request("DELETE", f"/{digests['a-3']}")
+
+    *copied, last = command.told("mirror", one.url, other.url, "--name", "a-*")
+
+    assert {each["copied"] for each in copied} == {"a-2", "a-film"}
+    assert last["summary"] == {
+        "looked_at": 4,
+        "copied": 2,
+        "length": len(CONTENT) + 27,
+        "there": 1,
+        "deleted": 1,
+        "failed": 0,
+    }
+    absent = [digests["a-3"], digests["b-1"]]
+    assert [other.request("HEAD", f"/{each}/nopeerload")[0] for each in absent] == [404, 404]
+    assert other.request("GET", f"/{large}")[2] == CONTENT
+
+
+def test_a_mirror_that_is_killed_goes_on(live: Live, command: Command) -> None:
+    one, other = live(), live(*SLOW)
+    digest = one.put("film.mp4", CONTENT)
+    mirroring = command.start("mirror", one.url, other.url)
+    until(lambda: uploaded(other) >= 3 * MIB)
+    mirroring.send_signal(signal.SIGKILL)
+    mirroring.communicate()
+
+    done = command.run("mirror", one.url, other.url)
+
+    received = re.search(
+        rb"(?m)^dtfc_http_received_bytes_total (\S+)", other.request("GET", "/metrics")[2]
+    )
+    assert (done.returncode, done.stdout) == (DONE, f"{digest}  film.mp4\n".encode())
+    # What had come was not sent again.
+    assert received is not None
+    assert float(received[1]) <= len(CONTENT) + MIB
