@@ -2,7 +2,7 @@
 
 --only NAME,…   only these: powercut, failures, killed, load, full, rot, cluster,
                 media, slow, descriptors, bombs, fuzz, paths,
-                smuggling, timing, browser, following, migration
+                smuggling, timing, browser, following, migration, command
 --share F       this part of each (default 1)
 --seed N        the same again
 """
@@ -19,6 +19,7 @@ from prove import (
     bombs,
     browser,
     cluster,
+    command,
     descriptors,
     failures,
     following,
@@ -57,6 +58,7 @@ PROOFS: dict[str, Callable[[int, float], list[Row]]] = {
     "browser": browser.prove,
     "following": following.prove,
     "migration": migration.prove,
+    "command": command.prove,
 }
 
 
