@@ -28,7 +28,11 @@ class Slow:
 
     def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Deferred[R]:
         done: Deferred[R] = Deferred()
-        self._steps.append(lambda: maybeDeferred(work, *args, **kwargs).chainDeferred(done))
+
+        def step() -> None:
+            maybeDeferred(work, *args, **kwargs).chainDeferred(done)
+
+        self._steps.append(step)
         return done
 
     def go_on(self) -> None:
