@@ -8,6 +8,7 @@ import re
 import sys
 from typing import Any
 
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from dtfc.cli.connecting import (
@@ -24,7 +25,7 @@ from dtfc.cli.connecting import (
     tell_failure,
 )
 from dtfc.cli.progress import Progress, size, told
-from dtfc.client import Client, ClientError, Got, NotFound, Row
+from dtfc.client import Client, ClientError, Got, NotFound, Row, Unavailable
 from dtfc.client.partfile import PART
 from dtfc.digest import Digest
 from dtfc.errors import BadName
@@ -88,6 +89,7 @@ class _Getting:
 
         self._given = given
         self._client = client
+        self._clock: Any = reactor
         self._to_stdout = given.output == STDOUT
         self._progress = Progress(reactor, quiet=given.quiet)
 
@@ -140,9 +142,20 @@ class _Getting:
             return str(output)
         if name is None:
             # Nobody downloads a hidden file unawares.
-            told_name = (await self._client.head(digest)).name
-            name = (told_name or "").lstrip(".") or digest.hex
+            name = (await self._name_of(digest) or "").lstrip(".") or digest.hex
         return os.path.join(output or "", name)
+
+    async def _name_of(self, digest: Digest) -> str | None:
+        """Ask what a blob is called; a node that loads it first is asked again."""
+        since = self._clock.seconds()
+        while True:
+            try:
+                return (await self._client.head(digest)).name
+            except Unavailable as error:
+                late = self._clock.seconds() - since >= self._given.patience
+                if error.retry_after is None or late:
+                    raise
+                await deferLater(self._clock, float(max(1, error.retry_after)))
 
     def _tell(self, got: Got, path: str, moved: int, seconds: float) -> None:
         if self._given.json and not self._to_stdout:
@@ -181,7 +194,7 @@ async def find(client: Client, name: str, *, quiet: bool = True, only: bool = Fa
         NotFound: there is no such name.
         ClientError: the node does not say; or there are several.
     """
-    rows = [row async for row in client.files(name=name)]
+    rows = await client.named(name)
     if not rows:
         raise NotFound("no file has this name", node=client.node)
     if only and len({row.digest for row in rows}) > 1:

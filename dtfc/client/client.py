@@ -60,6 +60,7 @@ PAGE = 1000
 T = TypeVar("T")
 
 _THREADS = 6
+_NO_HEAD = (405, 501)
 _ASK_RECEIPT_EVERY = 1.0
 
 
@@ -210,6 +211,8 @@ class Client:
                 answer = await self._wire.http.request("HEAD", node, path)
                 if answer.status == 200:
                     return _head(node, wanted, answer)
+                if answer.status in _NO_HEAD:
+                    return await self._fetching.head(node, wanted, path)
                 # A HEAD has no words for it.
                 errors.append(await self._fetching.why(node, path, f"answers {answer.status}"))
             except ClientError as error:
@@ -251,17 +254,37 @@ class Client:
         """
         after: str | None = None
         while True:
-            page = await self._page(name, prefix, after)
+            page = await self._page(self.node, name=name, prefix=prefix, after=after)
             for row in page.rows:
                 yield row
             if page.next is None:
                 return
             after = page.next
 
-    async def _page(self, name: str | None, prefix: str | None, after: str | None) -> Page:
-        asked = {"limit": str(PAGE), "name": name, "prefix": prefix, "after": after}
+    async def named(self, name: str) -> list[Row]:
+        """Return the blobs that a name stands for, as the first node says that knows it.
+
+        Raises:
+            ClientError: no node that answers knows it, and not all answer.
+        """
+        errors: list[ClientError] = []
+        for node in self.nodes:
+            try:
+                page = await self._page(node, name=name)
+            except ClientError as error:
+                errors.append(error)
+                continue
+            if page.rows:
+                return list(page.rows)
+        if errors:
+            raise worst(errors)
+        return []
+
+    async def _page(self, node: str, **asked: str | None) -> Page:
+        asked["limit"] = str(PAGE)
         query = urlencode({key: value for key, value in asked.items() if value is not None})
-        return await self._sensible(f"/files.json?{query}", page_of)
+        answer = await self._wire.ask("GET", node, f"/files.json?{query}")
+        return self._read(answer, page_of)
 
     # -- blobs that go ---------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
+from dtfc.client.answers import Head
 from dtfc.client.failures import (
     ClientError,
     LocalTrouble,
@@ -268,6 +269,21 @@ class Fetching:
             except ClientError as error:
                 errors.append(error)
         return worst(errors)
+
+    async def head(self, node: str, digest: Digest, path: str) -> Head:
+        """Learn length and name of a blob from a node that knows no HEAD.
+
+        Raises:
+            ClientError: it does not have it, or does not answer.
+        """
+        reply = await self._wire.http.open(node, path, [("Range", range_field(0, 1))])
+        judged = judge_reply(reply.status, reply.fields, 0, None, digest.hex, end=1)
+        if isinstance(judged, Refusal):
+            raise await _refusal(node, reply, judged.reason)
+        reply.drop()
+        kind = reply.fields("content-type")
+        name = file_name(reply.fields("content-disposition"))
+        return Head(digest, judged.total, name, kind[0] if kind else None)
 
     async def why(self, node: str, path: str, reason: str) -> ClientError:
         """Ask a node why it does not give a blob.

@@ -50,6 +50,7 @@ _TUS = ("Tus-Resumable", TUS)
 _OFFSET = "application/offset+octet-stream"
 _UPLOAD = re.compile(r"/uploads/[A-Za-z0-9_-]{1,200}\Z")
 _MOST_CREATED = 3
+_NO_SUCH_URL = (404, 405)
 _COUNT = re.compile(r"[0-9]{1,19}\Z")
 
 T = TypeVar("T")
@@ -157,14 +158,16 @@ class Uploading:
 
         return await self.patiently(once, lambda: source.length <= SMALL)
 
-    async def _put_once(self, node: str, source: Source, saw: Saw) -> Stored:
+    async def _put_once(
+        self, node: str, source: Source, saw: Saw, *, by_name: bool = False
+    ) -> Stored:
         name = "" if source.name is None else quote(source.name, safe="")
-        fields = [("Content-Type", "application/octet-stream")]
+        fields = []
+        path = f"/{name}"
         if source.digest is not None:
-            path = f"/{source.digest.hex}" + (f"/{name}" if name else "")
             fields.append(("Repr-Digest", repr_digest(source.digest)))
-        else:
-            path = f"/{name}"
+            if not (name and by_name):
+                path = f"/{source.digest.hex}" + (f"/{name}" if name else "")
         sent = 0
         reader = await source.open(0)
 
@@ -179,6 +182,9 @@ class Uploading:
             answer = await self._wire.http.convey("PUT", node, path, body, fields)
         finally:
             await reader.close()
+        if answer.status in _NO_SUCH_URL and source.digest is not None and name and not by_name:
+            # Not every node knows this way of saying it.
+            return await self._put_once(node, source, saw, by_name=True)
         if answer.status not in (200, 201):
             raise failure_of(node, answer.status, answer.fields, answer.body)
         return stored_of(node, answer.body, new=answer.status == 201, sent=sent)

@@ -330,3 +330,21 @@ async def test_head_says_in_words_why_there_is_nothing(nodes: Nodes) -> None:
 
     with pytest.raises(NotAllowed, match="a marker"):
         await client.head(DIGEST)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_without_head_is_asked_for_a_byte(nodes: Nodes) -> None:
+    def old(exchange: Exchange) -> None:
+        behave = status(405) if exchange.method == "HEAD" else honest(DATA)
+        behave(exchange)
+
+    assert (await nodes.client(old).head(DIGEST)).length == len(DATA)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_name_is_looked_up_where_it_is_known(nodes: Nodes) -> None:
+    rows = {"files": [{"name": "a", "sha512": DIGEST.hex, "length": 5}], "next": None}
+    empty = status(200, body=b'{"files": [], "next": null}')
+    client = nodes.client(empty, status(200, body=json.dumps(rows).encode()))
+
+    assert [row.digest for row in await client.named("a")] == [DIGEST]

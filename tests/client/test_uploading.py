@@ -286,3 +286,15 @@ async def test_progress_counts_what_the_node_has(nodes: Nodes, stand_in: Made, f
     )
 
     assert (seen == sorted(seen), seen[-1]) == (True, len(BIG))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_that_knows_no_digest_in_a_url_is_told_the_name(
+    nodes: Nodes, stand_in: Made
+) -> None:
+    node = stand_in(resumes=False)
+    node.refuses = [(404, {})]
+
+    stored = await nodes.another(node.url).put(b"hello", name="a.txt")
+
+    assert (stored.digest, node.requests[-1]) == (Digest.of(b"hello"), "PUT /a.txt")
