@@ -27,7 +27,8 @@ from dtfc.client import (
     WrongBytes,
     read_tls,
 )
-from dtfc.client.client import PATIENCE, default_states
+from dtfc.client.client import PATIENCE
+from dtfc.client.uploadstates import default_states
 from dtfc.errors import BadDigest, BadSetting, DtfcError
 from dtfc.guarded import read_guarded
 from dtfc.settings.values import duration, origin

@@ -32,7 +32,7 @@ from dtfc.client.failures import (
     Unreachable,
     WrongBytes,
 )
-from dtfc.client.fetching import Got
+from dtfc.client.flow import Got
 from dtfc.client.mirroring import Blob, Mirrored
 from dtfc.client.trust import Tls, read_tls
 from dtfc.digest import Digest

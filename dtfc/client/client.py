@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, BinaryIO, Self, TypeVar
@@ -30,7 +29,8 @@ from dtfc.client.answers import (
 )
 from dtfc.client.credentials import Credential
 from dtfc.client.failures import ClientError, NotFound, Unreachable, worst
-from dtfc.client.fetching import Fetching, Got, Saw
+from dtfc.client.fetching import Fetching
+from dtfc.client.flow import Got, Saw
 from dtfc.client.mirroring import (
     JOBS,
     Blob,
@@ -42,13 +42,13 @@ from dtfc.client.mirroring import (
     fixed_part,
 )
 from dtfc.client.sources import BytesSource, FileSource, Source, open_source
+from dtfc.client.talk import Answer
 from dtfc.client.trust import Tls
 from dtfc.client.uploading import Uploading
 from dtfc.client.uploadstates import UploadStates
-from dtfc.client.wire import Answer, Wire, limits_of
+from dtfc.client.wire import Wire, limits_of
 from dtfc.digest import Digest
 from dtfc.disk import DiskThreads
-from dtfc.peers.disposition import file_name
 from dtfc.settings.values import origin
 
 PATIENCE = 60.0
@@ -60,7 +60,6 @@ PAGE = 1000
 T = TypeVar("T")
 
 _THREADS = 6
-_NO_HEAD = (405, 501)
 _ASK_RECEIPT_EVERY = 1.0
 
 
@@ -208,13 +207,7 @@ class Client:
         errors: list[ClientError] = []
         for node in self.nodes:
             try:
-                answer = await self._wire.http.request("HEAD", node, path)
-                if answer.status == 200:
-                    return _head(node, wanted, answer)
-                if answer.status in _NO_HEAD:
-                    return await self._fetching.head(node, wanted, path)
-                # A HEAD has no words for it.
-                errors.append(await self._fetching.why(node, path, f"answers {answer.status}"))
+                return await self._fetching.head(node, wanted, path)
             except ClientError as error:
                 errors.append(error)
         raise worst(errors)
@@ -487,20 +480,3 @@ class Client:
 
 def _digest(given: Digest | str) -> Digest:
     return given if isinstance(given, Digest) else Digest.from_hex(given)
-
-
-def _head(node: str, digest: Digest, answer: Answer) -> Head:
-    length = answer.fields.get("content-length", "")
-    if not length.isdigit():
-        raise Unreachable("does not say how long it is", node=node)
-    disposition = answer.fields.get("content-disposition")
-    name = file_name([disposition]) if disposition is not None else None
-    return Head(digest, int(length), name, answer.fields.get("content-type"))
-
-
-def default_states(environment: dict[str, str] | os._Environ[str]) -> str:
-    """Return the folder where uploads are remembered: ``$XDG_STATE_HOME/dtfc/uploads``."""
-    home = environment.get("XDG_STATE_HOME", "")
-    if not os.path.isabs(home):
-        home = os.path.join(environment.get("HOME", "/"), ".local", "state")
-    return os.path.join(home, "dtfc", "uploads")

@@ -7,8 +7,6 @@ the user is told in the end.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,11 +20,12 @@ from dtfc.client.failures import (
     LocalTrouble,
     Unavailable,
     Unreachable,
-    WrongBytes,
     failure_of,
     worst,
 )
+from dtfc.client.flow import Flow, Got, Saw, wrong
 from dtfc.client.partfile import PartFile, digest_of_file, exists, in_words, open_part
+from dtfc.client.talk import Answer
 from dtfc.client.wire import NodeHTTP, Wire
 from dtfc.digest import Digest
 from dtfc.disk import Disk, Lane
@@ -50,30 +49,7 @@ LONGEST_PAUSE = 10.0
 
 _ERROR_BYTES = 64 * 1024
 _CONNECTIONS = 8
-
-Saw = Callable[[int, int | None], object]
-"""Told how many bytes are here, and how many there are, if that is known."""
-
-
-@dataclass(frozen=True, slots=True)
-class Got:
-    """A blob that is here.
-
-    Args:
-        digest: of its bytes, compared here.
-        length: in bytes.
-        name: the file name that a node gave.
-        path: of the file; None if it went through a function.
-        resumed: bytes that were here already.
-        from_nodes: bytes that came, by the node that sent them.
-    """
-
-    digest: Digest
-    length: int
-    name: str | None
-    path: str | None
-    resumed: int = 0
-    from_nodes: dict[str, int] = field(default_factory=dict)
+_NO_HEAD = (405, 501)
 
 
 class _Nobody:
@@ -193,7 +169,7 @@ class Fetching:
                 error = await self._explain(digest, {})
             except PeersUnreached as unreached:
                 if watcher.liars:
-                    raise _wrong(digest, watcher.liars) from None
+                    raise wrong(digest, watcher.liars) from None
                 error = await self._explain(digest, unreached.unreached)
             else:
                 _add(from_nodes, transfer.from_peers)
@@ -227,7 +203,7 @@ class Fetching:
         self, digest: Digest, take: Callable[[bytes], Awaitable[None] | None], saw: Saw
     ) -> Got:
         """Fetch a blob in order, handing each block on; as :meth:`dtfc.client.Client.stream`."""
-        flow = _Flow(digest, self._disk, take, saw)
+        flow = Flow(digest, self._disk, take, saw)
         waiting = _Waiting(self._clock, self._patience)
         while True:
             before = flow.at
@@ -241,7 +217,7 @@ class Fetching:
                     return flow.end(self._nodes)
             await waiting.before_next(worst(errors), progress=flow.at > before)
 
-    async def _some(self, node: str, digest: Digest, flow: _Flow) -> None:
+    async def _some(self, node: str, digest: Digest, flow: Flow) -> None:
         """Take what comes from one node.
 
         Raises:
@@ -271,11 +247,17 @@ class Fetching:
         return worst(errors)
 
     async def head(self, node: str, digest: Digest, path: str) -> Head:
-        """Learn length and name of a blob from a node that knows no HEAD.
+        """Learn length and name of a blob from a node.
 
         Raises:
             ClientError: it does not have it, or does not answer.
         """
+        answer = await self._wire.http.request("HEAD", node, path)
+        if answer.status == 200:
+            return _head(node, digest, answer)
+        if answer.status not in _NO_HEAD:
+            # A HEAD has no words for it.
+            raise await self.why(node, path, f"answers {answer.status}")
         reply = await self._wire.http.open(node, path, [("Range", range_field(0, 1))])
         judged = judge_reply(reply.status, reply.fields, 0, None, digest.hex, end=1)
         if isinstance(judged, Refusal):
@@ -334,61 +316,6 @@ class _Waiting:
         await deferLater(self._clock, max(PAUSE / 4, pause))
 
 
-class _Flow:
-    """The bytes of a blob in order."""
-
-    def __init__(
-        self,
-        digest: Digest,
-        disk: Disk,
-        take: Callable[[bytes], Awaitable[None] | None],
-        saw: Saw,
-    ) -> None:
-        self.at = 0
-        self.total: int | None = None
-        self.name: str | None = None
-        self._digest = digest
-        self._disk = disk
-        self._take = take
-        self._saw = saw
-        self._sha512 = hashlib.sha512()
-        self._from: dict[str, int] = {}
-
-    @property
-    def over(self) -> bool:
-        return self.total is not None and self.at >= self.total
-
-    async def take(self, node: str, reply: Reply, start: int, total: int) -> str | None:
-        """Hand a body on; return why less came than the rest, or None."""
-        self.total = total
-        body = reply.take(self.at - start, total - self.at)
-        try:
-            while blocks := await body.read():
-                for block in blocks:
-                    await self._disk.run(self._sha512.update, block)
-                    taken = self._take(block)
-                    if inspect.isawaitable(taken):
-                        await taken
-                    self.at += len(block)
-                    self._from[node] = self._from.get(node, 0) + len(block)
-                self._saw(self.at, total)
-        finally:
-            body.abort("is not wanted any more")
-        return body.cut
-
-    def end(self, nodes: Sequence[str]) -> Got:
-        """Compare the digest."""
-        if self._sha512.digest() != self._digest.raw:
-            raise _wrong(self._digest, [each for each in nodes if each in self._from])
-        return Got(self._digest, self.at, self.name, None, 0, self._from)
-
-
-def _wrong(digest: Digest, nodes: Sequence[str] | set[str]) -> WrongBytes:
-    return WrongBytes(
-        f"what came from {', '.join(sorted(nodes))} does not have the digest {digest.hex}"
-    )
-
-
 async def _refusal(node: str, reply: Reply, reason: str) -> ClientError:
     """Read the problem in an answer whose body is of no other use."""
     length = reply.fields("content-length")
@@ -428,3 +355,12 @@ def _is_here(path: str, digest: Digest, *, overwrite: bool) -> tuple[str, int | 
 def _add(sums: dict[str, int], more: dict[str, int]) -> None:
     for node, count in more.items():
         sums[node] = sums.get(node, 0) + count
+
+
+def _head(node: str, digest: Digest, answer: Answer) -> Head:
+    length = answer.fields.get("content-length", "")
+    if not length.isdigit():
+        raise Unreachable("does not say how long it is", node=node)
+    disposition = answer.fields.get("content-disposition")
+    name = file_name([disposition]) if disposition is not None else None
+    return Head(digest, int(length), name, answer.fields.get("content-type"))

@@ -12,6 +12,7 @@ import os
 import stat
 import tempfile
 import threading
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
@@ -271,3 +272,15 @@ def _spooled(what: BinaryIO) -> BinaryIO:
 
 def _stamp(facts: os.stat_result) -> tuple[int, int, int]:
     return facts.st_size, facts.st_mtime_ns, facts.st_ino
+
+
+def blocks_of(reader: Reader) -> Callable[[], Awaitable[bytes]]:
+    """Return what reads the next block, which is never empty."""
+
+    async def read() -> bytes:
+        block = await reader.read()
+        if not block:
+            raise LocalTrouble("what is to be sent is shorter than it was")
+        return block
+
+    return read

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 _LARGEST = 16 * 1024
@@ -73,3 +74,11 @@ class UploadStates:
     def _path(self, node: str, key: str, name: str | None) -> str:
         what = "\0".join((node, key, name or "")).encode("utf-8", "surrogateescape")
         return f"{self.folder}/{hashlib.sha256(what).hexdigest()}.json"
+
+
+def default_states(environment: Mapping[str, str]) -> str:
+    """Return the folder where uploads are remembered: ``$XDG_STATE_HOME/dtfc/uploads``."""
+    home = environment.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(home):
+        home = os.path.join(environment.get("HOME", "/"), ".local", "state")
+    return os.path.join(home, "dtfc", "uploads")

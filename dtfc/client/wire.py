@@ -8,7 +8,7 @@ below everything that could remember or show them, and go to the client's own no
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,12 +23,12 @@ from zope.interface import implementer
 from dtfc import __version__
 from dtfc.client.credentials import Credential
 from dtfc.client.failures import Unreachable, failure_of
+from dtfc.client.talk import Answer, Heard, Talk, read_early
 from dtfc.peers.addresses import EVERYWHERE
 from dtfc.peers.body import PeerLimits
 from dtfc.peers.client import PeerHTTP, PlainAgent, Reply
 from dtfc.peers.connections import Connections
 from dtfc.peers.failure import PeerFailure
-from dtfc.peers.sending import Outgoing
 from dtfc.peers.urls import plain
 
 LARGEST_ANSWER = 8 * 1024 * 1024
@@ -36,30 +36,9 @@ LARGEST_ANSWER = 8 * 1024 * 1024
 
 _ORIGIN = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
 _USER_AGENT = f"dtfc-client/{__version__}".encode("ascii")
-_LARGEST_REFUSAL = 64 * 1024
-
-#: Seconds for the rest of a refusal that came while the body was still being sent.
-_REST_OF_REFUSAL = 2.0
 
 #: Bytes a second that a node's disk is trusted to make durable, at the least.
 _DURABLE_A_SECOND = 10 * 1024 * 1024
-
-_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r]")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer whose body is small, and here.
-
-    Args:
-        status: of the answer.
-        fields: by lower-case names; of several the last.
-        body: all of it.
-    """
-
-    status: int
-    fields: Mapping[str, str]
-    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,52 +88,6 @@ class CredentialAgent:
             own.setRawHeaders(name.encode("ascii"), [value.encode("ascii")])
         asked: Deferred[IResponse] = self._agent.request(method, uri, own, bodyProducer)
         return asked
-
-
-class _Heard(Exception):
-    """A node answered before it had the whole body."""
-
-
-class _Talk(Outgoing):
-    """A body that stops when the node answers early, and keeps what it said."""
-
-    early = b""
-    refusal: int | None = None
-    _waiting: IDelayedCall | None = None
-
-    def answered(self, data: bytes) -> None:
-        """Gather an early answer; a leave to go on is for whoever waits for it."""
-        if self.refusal is None:
-            found = _STATUS.match(data)
-            if found is None or int(found[1]) < 200:
-                super().answered(data)
-                return
-            self.refusal = int(found[1])
-            self._stop_sending()
-        self.early = (self.early + data)[:_LARGEST_REFUSAL]
-        if _is_whole(self.early):
-            self._told()
-
-    def stopProducing(self) -> None:  # noqa: N802 - Twisted's name
-        """The connection is gone, or the request was given up."""
-        self._forget_timer()
-        super().stopProducing()
-
-    def _stop_sending(self) -> None:
-        # Not as an end: that comes when the refusal is here.
-        done, self._done = self._done, None
-        self._give_up()
-        self._done = done
-        self._waiting = self._clock.callLater(_REST_OF_REFUSAL, self._told)
-
-    def _told(self) -> None:
-        self._forget_timer()
-        self._fail(_Heard())
-
-    def _forget_timer(self) -> None:
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None and waiting.active():
-            waiting.cancel()
 
 
 class NodeHTTP(PeerHTTP):
@@ -257,7 +190,7 @@ class NodeHTTP(PeerHTTP):
             body.saw(len(block))
             return block
 
-        talk = _Talk(
+        talk = Talk(
             body.length,
             read,
             self._clock,
@@ -279,9 +212,9 @@ class NodeHTTP(PeerHTTP):
         )
         try:
             return await self._whole(method, await self._answered(request))
-        except (_Heard, PeerFailure) as failure:
+        except (Heard, PeerFailure) as failure:
             if talk.refusal is not None:
-                return _read_early(talk.refusal, talk.early)
+                return read_early(talk.refusal, talk.early)
             reason = failure.reason if isinstance(failure, PeerFailure) else "answered early"
             raise Unreachable(reason, node=node) from failure
         except CancelledError:
@@ -403,25 +336,3 @@ def _headers(fields: Sequence[tuple[str, str]]) -> Headers:
     for name, value in fields:
         headers.addRawHeader(name.encode("ascii"), value.encode("latin-1"))
     return headers
-
-
-def _is_whole(early: bytes) -> bool:
-    head, end, body = early.partition(b"\r\n\r\n")
-    if not end:
-        return len(early) >= _LARGEST_REFUSAL
-    length = _early_fields(head).get("content-length", "")
-    return length.isdigit() and len(body) >= min(int(length), _LARGEST_REFUSAL - len(head) - 4)
-
-
-def _early_fields(head: bytes) -> dict[str, str]:
-    fields = {}
-    for line in head.split(b"\r\n")[1:]:
-        name, colon, value = line.partition(b":")
-        if colon:
-            fields[name.decode("latin-1").lower()] = value.decode("latin-1").strip()
-    return fields
-
-
-def _read_early(status: int, early: bytes) -> Answer:
-    head, _, body = early.partition(b"\r\n\r\n")
-    return Answer(status, _early_fields(head), body)
