@@ -2,7 +2,8 @@
 
 --only NAME,…   only these: powercut, failures, killed, load, full, rot, cluster,
                 media, slow, descriptors, bombs, fuzz, paths,
-                smuggling, timing, browser, following, migration, command
+                smuggling, timing, browser, following, migration, uploads,
+                command
 --share F       this part of each (default 1)
 --seed N        the same again
 """
@@ -35,6 +36,7 @@ from prove import (
     slow,
     smuggling,
     timing,
+    uploads,
 )
 from prove.figures import Row, table
 
@@ -58,6 +60,7 @@ PROOFS: dict[str, Callable[[int, float], list[Row]]] = {
     "browser": browser.prove,
     "following": following.prove,
     "migration": migration.prove,
+    "uploads": uploads.prove,
     "command": command.prove,
 }
 
