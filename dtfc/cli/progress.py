@@ -160,7 +160,7 @@ def line(item: Item, now: float, width: int) -> str:
         )
     # One column less, or some terminals begin a new line.
     room = max(8, max(width, _NARROWEST) - 1 - len(figures))
-    return f"{shortened(item.name, room)}{figures}"[: max(width, _NARROWEST) - 1]
+    return _taken(f"{shortened(item.name, room)}{figures}", max(width, _NARROWEST) - 1)
 
 
 def told(count: int, seconds: float) -> str:
