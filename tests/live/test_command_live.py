@@ -72,7 +72,7 @@ def test_what_is_said_is_json_for_programs(live: Live, command: Command, film: P
     (head,) = command.told("head", digest)
     (status,) = command.told("status")
 
-    assert (put["sha512"], put["new"], put["sent"]) == (digest, True, len(CONTENT))
+    assert (put["sha512"], put["sent"]) == (digest, len(CONTENT))
     assert (got["sha512"], got["from"]) == (digest, {node: len(CONTENT)})
     assert (row["name"], row["sha512"], row["length"]) == ("film.mp4", digest, len(CONTENT))
     assert info["names"] == ["film.mp4"]
