@@ -256,10 +256,11 @@ def _beside_aria2(stage: Stage, zygote: Zygote) -> Row:
         for node in nodes[1:]:
             node.end()
     ours, theirs = (statistics.median(taken[each]) for each in ("dtfc", "aria2c"))
-    cases = (
-        f"{stage.length / 1024**3:.2f} GiB, medians of {TIMES}: dtfc {ours:.2f} s, "
-        f"aria2c {theirs:.2f} s, ratio {theirs / ours:.2f}"
+    each = "; ".join(
+        f"{program} {', '.join(f'{seconds:.2f}' for seconds in sorted(times))} s"
+        for program, times in taken.items()
     )
+    cases = f"{stage.length / 1024**3:.2f} GiB: {each}; ratio of the medians {theirs / ours:.2f}"
     return Row(name, cases, len(wrong), time.monotonic() - begun, examples=wrong)
 
 
