@@ -3,7 +3,7 @@
 --only NAME,…   only these: powercut, failures, killed, load, full, rot, cluster,
                 media, slow, descriptors, bombs, fuzz, paths,
                 smuggling, timing, browser, following, migration, restarts,
-                debian, stranger, uploads
+                debian, stranger, uploads, command
 --share F       this part of each (default 1)
 --seed N        the same again
 """
@@ -20,6 +20,7 @@ from prove import (
     bombs,
     browser,
     cluster,
+    command,
     debian,
     descriptors,
     failures,
@@ -63,6 +64,7 @@ PROOFS: dict[str, Callable[[int, float], list[Row]]] = {
     "following": following.prove,
     "migration": migration.prove,
     "uploads": uploads.prove,
+    "command": command.prove,
     "restarts": restarts.prove,
     "debian": debian.prove,
     "stranger": stranger.prove,
