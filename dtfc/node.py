@@ -70,18 +70,22 @@ from dtfc.terms import (
     terms_of,
 )
 from dtfc.web.accesslog import AccessLog
+from dtfc.web.assets import read_assets
 from dtfc.web.blobs import Blobs
 from dtfc.web.colleagues import Alone, Colleagues
 from dtfc.web.couchpages import CouchPages
 from dtfc.web.deletions import DeletionPages
 from dtfc.web.descriptors import Fitting, fitting
 from dtfc.web.fastlane import FastLane
+from dtfc.web.frontpage import FrontPage
 from dtfc.web.gate import Gate
 from dtfc.web.hotblobs import HotBlobs
 from dtfc.web.mediapages import MediaPages
 from dtfc.web.metrics import Metrics
+from dtfc.web.overview import Overview, Sources
 from dtfc.web.receivers import Bound
 from dtfc.web.routes import Routes
+from dtfc.web.samples import EVERY, Samples, totals_of
 from dtfc.web.sharedreplays import SharedReplays
 from dtfc.web.site import Site
 from dtfc.web.smallputs import Writer
@@ -89,6 +93,7 @@ from dtfc.web.stalls import Queued, StallDetector, keep_collections_short
 from dtfc.web.status import Status
 from dtfc.web.tokenfile import read_tokens
 from dtfc.web.transmit import FileServer, LocalServer
+from dtfc.web.troubles import Troubles
 from dtfc.web.wakeups import Wakeups, wakeups_of
 
 if TYPE_CHECKING:
@@ -208,7 +213,7 @@ class Node(MultiService):
         self._blobs: Blobs | None = None
         self._random = random
         self._wants = read_filter(settings.replica_filter)
-        began = reactor.seconds() - ticks()
+        self._began = began = reactor.seconds() - ticks()
         # What is owed is dated, and measured: from the time of day at the start on.
         self._owing = SteadyClock(reactor, lambda: began + ticks())
         self._pacing = CopyPacing(self._owing)
@@ -231,6 +236,11 @@ class Node(MultiService):
         self._audit_file = ReopenableFile(settings.audit_log) if settings.audit_log else None
         self._audit: AccessLog | None = None
         self._prober = Prober(reactor, probe_terms_of(settings), self._steady.seconds)
+        self._assets = read_assets()
+        self._samples = Samples()
+        self._troubles = Troubles()
+        self._sampling = LoopingCall(self._sample)
+        self._sampling.clock = reactor
 
     @property
     def store(self) -> Store:
@@ -369,7 +379,9 @@ class Node(MultiService):
         status.shared = self._beside.names
         following = self._beside.following
         couch = None if following is None else CouchPages(following, self._gate, store.holds)
-        self.site.resource = Routes(self._blobs, status, pages, media, couch).resource()
+        self.site.resource = Routes(
+            self._blobs, status, pages, media, couch, page=self._front_page(store)
+        ).resource()
         # From here on nothing can fail: the threads would keep the process alive.
         self._disk.start()
         self._watch.startService()
@@ -379,6 +391,9 @@ class Node(MultiService):
             # Here and not before: a daemon is another process by now.
             self._queued.open()
             self._stalls.start()
+            # What the log says is of the process.
+            self._troubles.start()
+            self._sampling.start(EVERY)
         self._upkeep.start(chores=self._chores)
         if replicas is not None:
             replicas.start(chores=self._chores)
@@ -410,6 +425,8 @@ class Node(MultiService):
             self._access_log.flush,
             None if self._audit is None else self._audit.flush,
             self._stalls.stop,
+            self._troubles.stop,
+            self._sampling.stop if self._sampling.running else None,
             self._queued.close,
             self._expiry.stop if self._expiry.running else None,
             self._watch.stopService,
@@ -667,6 +684,41 @@ class Node(MultiService):
         """Say in one line how the node is."""
         connections, peers = self.numbers()
         return f"{connections} connections, {peers} peers"
+
+    def _front_page(self, store: Store) -> FrontPage:
+        """Return the page for people, now that the rooms that it tells of are open."""
+        loader, upkeep, deletions = self._loader, self._upkeep, self._deletions
+        sources = Sources(
+            began=self._reactor.seconds(),
+            draining=lambda: self.site.leaving,
+            me=lambda: self._roster.me,
+            peers=self._how_peers_are,
+            queue=lambda: None if self._replicas is None else self._replicas.length,
+            couchdb=self._beside.told,
+        )
+        if loader is not None and upkeep is not None and deletions is not None:
+            sources.loads = loader.status
+            sources.scrub = lambda: (upkeep.scrubber.told(), upkeep.scrubber.pace.period)
+            sources.pending = deletions.pending_by_peer
+        overview = Overview(
+            self.site,
+            store,
+            self._disk,
+            self._reactor,
+            sources,
+            samples=self._samples,
+            troubles=self._troubles,
+            colleagues=self._colleagues,
+        )
+        return FrontPage(self._assets, overview, self._gate)
+
+    def _sample(self) -> None:
+        """Note how much has gone through the node, this process or all of them."""
+        heard = self._colleagues.totals()
+        if heard is not None:
+            self._samples.note(self._began + heard[0], heard[1])
+        elif self._metrics is not None and self.settings.workers <= 1:
+            self._samples.note(self._owing.seconds(), totals_of(self._metrics.of_site()))
 
     def _keep_discovered(self, found: bytes) -> None:
         """Keep what DNS says: the next start may be at a time when it says nothing."""

@@ -118,6 +118,10 @@ class Channel(http.HTTPChannel):
     transport: Any
     body: RequestBody | None = None
     address = ""
+    hot: tuple[int, float] | None = None
+    """The length of what the fast lane sends, and since when; None while it sends nothing."""
+    hot_sent = 0
+    """Bytes of that which were sent."""
 
     def __init__(self, limits: Limits) -> None:
         http.HTTPChannel.__init__(self)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dtfc.web.blobs import Blobs
     from dtfc.web.couchpages import CouchPages
     from dtfc.web.deletions import DeletionPages
+    from dtfc.web.frontpage import FrontPage
     from dtfc.web.mediapages import MediaPages
     from dtfc.web.request import Request
     from dtfc.web.status import Status
@@ -73,6 +74,7 @@ class Routes:
         deletions: deletion everywhere; None where there is none.
         media: what ffprobe says of blobs; None where it is not asked.
         couch: what is known of CouchDB's databases; None where none is followed.
+        page: for people; None where there is none.
     """
 
     app = Klein()
@@ -86,12 +88,21 @@ class Routes:
         deletions: DeletionPages | None = None,
         media: MediaPages | None = None,
         couch: CouchPages | None = None,
+        *,
+        page: FrontPage | None = None,
     ) -> None:
         self._blobs = blobs
         self._status = status
         self._deletions = deletions
         self._media = media
         self._couch = couch
+        self._page = page
+
+    @property
+    def _front(self) -> FrontPage:
+        if self._page is None:
+            raise NotFound
+        return self._page
 
     @property
     def _pages(self) -> DeletionPages:
@@ -106,8 +117,16 @@ class Routes:
     # -- the node -----------------------------------------------------------
 
     @app.route("/", methods=["GET"])
-    def front(self, request: Request) -> None:
-        self._status.front(request)
+    async def front(self, request: Request) -> None:
+        await self._front.front(request)
+
+    @app.route("/page/<name>", methods=["GET"])
+    def page(self, request: Request, name: str) -> None:
+        self._front.asset(request, name)
+
+    @app.route("/status.json", methods=["GET"])
+    async def status(self, request: Request) -> None:
+        await self._front.status(request)
 
     @app.route("/health.html", methods=["GET"])
     def health(self, request: Request) -> None:
@@ -344,8 +363,9 @@ def allowed(path: bytes) -> list[str]:
         return ["GET", "HEAD", "OPTIONS", "POST"]
     if path == b"/refreshpeers.html":
         return ["OPTIONS", "POST", "PUT"]
-    if first == b"deletions":
-        return _DELETIONS.get(tuple(rest), ["GET", "HEAD", "OPTIONS"] if len(rest) == 1 else [])
+    if first == b"deletions" or (first == b"page" and rest):
+        special = _DELETIONS if first == b"deletions" else {}
+        return special.get(tuple(rest), ["GET", "HEAD", "OPTIONS"] if len(rest) == 1 else [])
     if not rest:
         methods = ["GET", "HEAD", "OPTIONS", "PUT"]
         return ["DELETE", *methods] if is_digest else methods
