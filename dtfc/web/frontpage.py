@@ -68,10 +68,8 @@ class FrontPage:
         request.put("ETag", asset.etag)
         # Asked for anew each time, and sent only when it is another one.
         request.put("Cache-Control", "no-cache")
-        tags = [
-            each.strip() for value in request.field("if-none-match") for each in value.split(",")
-        ]
-        if asset.etag in tags or f"W/{asset.etag}" in tags:
+        known = ",".join(request.field("if-none-match")).replace("W/", "").split(",")
+        if asset.etag in (each.strip() for each in known):
             request.answer(304)
             return
         request.answer(200, asset.body, asset.content_type)
@@ -115,7 +113,7 @@ def _places(told: dict[str, Any], why: str) -> dict[str, str]:
     store, node = told.get("store", {}), told.get("node", {})
     peers = told.get("peers", ())
     well = sum(each["state"] in ("fine", "unknown") for each in peers)
-    unknown = "–"
+    unknown = "\N{EN DASH}"
     found = {
         "version": __version__,
         "state": ("Shutting down" if node.get("draining") else "Serving") if node else "Running",
@@ -124,7 +122,7 @@ def _places(told: dict[str, Any], why: str) -> dict[str, str]:
         "bytes": amount(store["bytes"]) if "bytes" in store else unknown,
         "free": amount(store["free_bytes"]) if "free_bytes" in store else unknown,
         "total": amount(store["total_bytes"]) if "total_bytes" in store else unknown,
-        "peers": f"{well} of {len(peers)}" if node else unknown,
+        "peers": (f"{well} of {len(peers)} well" if peers else "none") if node else unknown,
         "trouble": store.get("trouble", ""),
         "shown": " ".join(safe_endings()),
     }

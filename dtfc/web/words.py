@@ -18,9 +18,7 @@ def amount(count: float) -> str:
     """Return so many bytes in the unit that leaves one to four digits."""
     if count < 1024:
         return f"{count:.0f} B"
-    value, unit = float(count), ""
-    for unit in _UNITS:
-        value /= 1024
-        if value < 1023.5:
-            break
-    return f"{value:.1f} {unit}" if value < 99.95 else f"{value:.0f} {unit}"
+    value, power = count / 1024, 0
+    while value >= 1023.5 and power < len(_UNITS) - 1:
+        value, power = value / 1024, power + 1
+    return f"{value:.1f} {_UNITS[power]}" if value < 99.95 else f"{value:.0f} {_UNITS[power]}"

@@ -11,7 +11,8 @@ const LEFT = 74;
 const BOTTOM = 24;
 const TOP = 10;
 const RIGHT = 8;
-const SECONDS = 600;
+/** Seconds that are shown: the smallest of these that there are samples for. */
+const SPANS = [60, 120, 300, 600];
 
 /** A round number at or above a value, for the top of an axis: a power of 2, or 1, 2 or 5 times one of 10. */
 export function ceiling(value, base = 10) {
@@ -55,28 +56,27 @@ export class Chart {
     draw(samples, now) {
         this.samples = samples;
         this.now = now;
-        const shown = samples.filter((each) => each[0] > now - SECONDS);
+        const age = samples.length ? now - samples[0][0] : 0;
+        const seconds = SPANS.find((each) => age <= each) ?? SPANS.at(-1);
+        const shown = samples.filter((each) => each[0] > now - seconds);
         // As wide as there is room, so that text is as large as elsewhere.
         const width = Math.max(NARROWEST, this.box.clientWidth);
         this.svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
         const most = Math.max(0, ...shown.flatMap((each) => this.lines.map((line) => each[line.index])));
         const top = ceiling(most, this.base);
-        const x = (at) => LEFT + (width - LEFT - RIGHT) * (1 - (now - at) / SECONDS);
+        const x = (at) => LEFT + (width - LEFT - RIGHT) * (1 - (now - at) / seconds);
         const y = (value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top);
         const parts = [];
         for (const part of [0, 0.5, 1]) {
             const height = y(top * part);
             parts.push(draw("path", { class: "grid", d: `M${LEFT} ${height}H${width - RIGHT}` }));
             parts.push(
-                draw("text", { x: LEFT - 8, y: height + 4, "text-anchor": "end", text: this.words(top * part) }),
+                draw("text", { x: LEFT - 8, y: height + 4, "text-anchor": "end", text: this.words(top * part).replace(/\.0(?=\D)/, "") }),
             );
         }
-        for (const minutes of [10, 5, 0]) {
-            const anchor = minutes === 10 ? "start" : minutes ? "middle" : "end";
-            const text = minutes ? `${minutes} min ago` : "now";
-            parts.push(
-                draw("text", { x: x(now - 60 * minutes), y: HEIGHT - 6, "text-anchor": anchor, text }),
-            );
+        for (const [ago, anchor] of [[seconds, "start"], [seconds / 2, "middle"], [0, "end"]]) {
+            const text = ago ? `${ago < 120 ? `${ago} s` : `${ago / 60} min`} ago` : "now";
+            parts.push(draw("text", { x: x(now - ago), y: HEIGHT - 6, "text-anchor": anchor, text }));
         }
         this.lines.forEach((line, number) => {
             const points = shown.map((each) => `${x(each[0]).toFixed(1)} ${y(each[line.index]).toFixed(1)}`);
@@ -101,7 +101,7 @@ export class Chart {
             const values = shown.map((each) => each[line.index]);
             return `${line.name}: now ${this.words(values.at(-1))}, at most ${this.words(Math.max(...values))}`;
         });
-        return `${this.title} of the last ten minutes. ${told.join(". ")}.`;
+        return `${this.title} of the last minutes. ${told.join(". ")}.`;
     }
 
     tabulate(shown, now) {

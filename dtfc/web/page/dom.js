@@ -23,6 +23,16 @@ export const make = (tag, facts = {}, ...children) =>
 export const draw = (tag, facts = {}, ...children) =>
     fill(document.createElementNS(SVG, tag), facts, children);
 
+/** A small button; what it is about is said only to those who cannot see where it stands. */
+export function small(text, about, act) {
+    return make(
+        "button",
+        { type: "button", class: "plain small", onclick: act },
+        make("span", { text }),
+        make("span", { class: "unseen", text: `: ${about}` }),
+    );
+}
+
 /** Set a text, but only where it is another one: readers of the screen notice each change. */
 export function say(node, text) {
     if (node.textContent !== text) node.textContent = text;
@@ -75,7 +85,8 @@ export function announce(text) {
 
 /** Copy a text, and say on the button that it was done. */
 export async function copy(text, button) {
-    const before = button.textContent;
+    const words = button.firstElementChild;
+    const before = words.textContent;
     let done = false;
     try {
         await navigator.clipboard.writeText(text);
@@ -90,7 +101,7 @@ export async function copy(text, button) {
         field.remove();
         button.focus();
     }
-    button.textContent = done ? "Copied" : "Not copied";
+    words.textContent = done ? "Copied" : "Not copied";
     announce(done ? "Digest copied." : "The digest could not be copied.");
-    setTimeout(() => (button.textContent = before), 2000);
+    setTimeout(() => (words.textContent = before), 2000);
 }

@@ -1,10 +1,10 @@
 // Finding files by name, and looking at those that a browser may safely show.
 
 import { Trouble, ask, askJson, at, token } from "./access.js";
-import { announce, byId, copy, make, put, say } from "./dom.js";
+import { announce, byId, copy, make, put, say, small } from "./dom.js";
 import { amount, many, moment, short } from "./format.js";
 
-const PAGE = 20;
+const PAGE = 10;
 const TEXT_SHOWN = 64 * 1024;
 /** With a token the page itself has to fetch what it shows, into memory. */
 const LARGEST_FETCHED = 256 * 1024 * 1024;
@@ -57,8 +57,7 @@ export async function find(after = null) {
 
 function row(file) {
     const { name, sha512 } = file;
-    const copying = make("button", { type: "button", class: "plain small", text: "Copy digest", "aria-label": `Copy the digest of ${name}` });
-    copying.addEventListener("click", () => copy(sha512, copying));
+    const copying = small("Copy digest", name, () => copy(sha512, copying));
     const facts = [amount(file.length)];
     if (file.stored_at) facts.push(moment(file.stored_at));
     if (file.here === false) facts.push("not on this node yet");
@@ -71,7 +70,7 @@ function row(file) {
             { class: "row buttons" },
             make("code", { class: "digest", text: short(sha512), title: sha512 }),
             copying,
-            mayBeShown(name) ? showing(file) : null,
+            mayBeShown(name) ? small("Preview", name, () => show(file)) : null,
             fetching(file),
         ),
     );
@@ -83,18 +82,17 @@ const mayBeShown = (name) =>
 const addressOf = (file, inline) =>
     `${file.sha512}?${new URLSearchParams({ name: file.name, ...(inline ? { inline: 1 } : {}) })}`;
 
-function showing(file) {
-    const button = make("button", { type: "button", class: "plain small", text: "Preview", "aria-label": `Preview ${file.name}` });
-    button.addEventListener("click", () => show(file));
-    return button;
-}
-
 function fetching(file) {
-    const words = { text: "Download", "aria-label": `Download ${file.name}` };
-    if (!token()) return make("a", { class: "button plain small", href: at(addressOf(file)), download: file.name, ...words });
+    if (!token()) {
+        return make(
+            "a",
+            { class: "button plain small", href: at(addressOf(file)), download: file.name },
+            make("span", { text: "Download" }),
+            make("span", { class: "unseen", text: `: ${file.name}` }),
+        );
+    }
     // A link brings no token, so the page fetches the file, and hands it over.
-    const button = make("button", { type: "button", class: "plain small", ...words });
-    button.addEventListener("click", async () => {
+    return small("Download", file.name, async () => {
         try {
             const url = URL.createObjectURL(await fetched(file));
             make("a", { href: url, download: file.name }).click();
@@ -103,7 +101,6 @@ function fetching(file) {
             say(byId("found-words"), `${file.name}: ${trouble.message}`);
         }
     });
-    return button;
 }
 
 async function fetched(file, options = {}) {

@@ -33,7 +33,7 @@ export function show(told) {
 
 function tiles({ node, store, peers, rates }) {
     say(byId("version"), node.version);
-    say(byId("who"), node.url ?? `node ${node.id}`);
+    say(byId("who"), node.url ?? `node ${node.id.slice(0, 12)}`);
     say(byId("store-trouble"), store.trouble ? `The store cannot be read: ${store.trouble}` : "");
     if (!store.trouble) {
         say(byId("fact-blobs"), spell(store.blobs));
@@ -45,7 +45,7 @@ function tiles({ node, store, peers, rates }) {
         say(byId("fact-reserve"), `${low ? "low: " : ""}of ${amount(store.total_bytes)}`);
     }
     const well = peers.filter((each) => ["fine", "unknown"].includes(each.state)).length;
-    say(byId("fact-peers"), peers.length ? `${well} of ${peers.length}` : "none");
+    say(byId("fact-peers"), peers.length ? `${well} of ${peers.length} well` : "none");
     say(byId("fact-peers-more"), peers.length === well ? (peers.length ? "all well" : "this node is alone") : `${peers.length - well} in trouble`);
     const last = rates.samples.at(-1);
     if (last) say(byId("fact-requests"), `${pace(last[1])}/s`);
@@ -120,7 +120,7 @@ function peers({ peers, deletions }) {
         if (!peers.length) return [empty("No peers are listed. What is absent here is absent.")];
         const rows = peers.map((each) => {
             const [mood, words] = STATES[each.state] ?? ["idle", each.state];
-            const rests = each.rests_for > 0 ? `${words}; asked last for ${span(each.rests_for)}` : words;
+            const rests = each.rests_for > 0 ? `${words}, rests for ${span(each.rests_for)}` : words;
             return [
                 each.zone ? `${each.url} (${each.zone})` : each.url,
                 badge(mood, rests),

@@ -1,7 +1,6 @@
 // Files that are being stored: what is chosen or dropped, two at a time, a row for each.
 
-import { at } from "./access.js";
-import { announce, bar, byId, copy, make, put, say, setBar } from "./dom.js";
+import { announce, bar, byId, copy, make, put, say, setBar, small } from "./dom.js";
 import { amount, percent, short, span, speed } from "./format.js";
 import { Upload, forget, giveUp, offsetOf, unfinished } from "./resumable.js";
 
@@ -75,8 +74,7 @@ function next() {
 
 function newRow(upload) {
     const { name } = upload.file;
-    const button = (text, act) =>
-        make("button", { type: "button", class: "plain small", text, "aria-label": `${text}: ${name}`, onclick: act });
+    const button = (text, act) => small(text, name, act);
     const again = () => {
         upload.to("waiting");
         next();
@@ -177,13 +175,8 @@ function wordsOf(upload) {
 }
 
 function showDigest(box, digest, name) {
-    const button = make("button", { type: "button", class: "plain small", text: "Copy digest", "aria-label": `Copy the digest of ${name}` });
-    button.addEventListener("click", () => copy(digest, button));
-    put(
-        box,
-        make("a", { class: "digest", href: at(digest), text: short(digest), title: digest, "aria-label": `${name}, by its digest` }),
-        button,
-    );
+    const button = small("Copy digest", name, () => copy(digest, button));
+    put(box, make("code", { class: "digest", text: short(digest), title: digest }), button);
 }
 
 /** What an earlier page began: it goes on when the same file is chosen again. */
@@ -200,7 +193,7 @@ async function showUnfinished() {
             continue;
         }
         if ([...rows.keys()].some((each) => each.key === old.key)) continue;
-        const drop = make("button", { type: "button", class: "plain small", text: "Give it up", "aria-label": `Give up: ${old.name}` });
+        const drop = small("Give it up", old.name);
         const row = make(
             "li",
             { class: "upload", "data-unfinished": old.key },

@@ -1,0 +1,231 @@
+"""The page for people, in a browser: what it shows, how it is used, and that it harms nobody.
+
+``DTFC_PICTURES=FOLDER pytest tests/live/test_page_live.py`` leaves the pictures in a folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.live import MIB, LiveNode, free_port, sha512_of
+from tests.support.looking import DARK, DESK, PHONE, PHONE_DARK, Looking, View, looking
+from tests.support.paced import PacedPeer
+
+VIEWS = (DESK, DARK, PHONE, PHONE_DARK)
+
+SHOWN = "document.getElementById('fact-connections').textContent"
+STATE = "document.getElementById('state-words').textContent"
+
+
+@contextmanager
+def node_in(folder: Path, *flags: str) -> Iterator[LiveNode]:
+    """Run a node."""
+    node = LiveNode(folder, ["--interface", "127.0.0.1", *flags]).start()
+    try:
+        yield node
+    finally:
+        node.end(signal.SIGKILL)
+    assert "Traceback" not in node.log()
+
+
+@pytest.fixture
+def look(tmp_path: Path) -> Iterator[Looking]:
+    with looking(tmp_path / "browser", ("files.example",)) as page:
+        yield page
+
+
+def seen(look: Looking, view: View, name: str) -> None:
+    """Look at the page in one way, and have axe look at it."""
+    look.view(view)
+    look.picture(f"{name}-{view.name}")
+    assert look.violations() == [], view.name
+    assert look.sideways() <= 0, view.name
+
+
+def test_an_empty_node(look: Looking, tmp_path: Path) -> None:
+    with node_in(tmp_path / "node") as node:
+        look.go(node.url)
+        look.until(SHOWN)
+        look.until("document.getElementById('found-words').textContent")
+        for view in VIEWS:
+            seen(look, view, "empty")
+        assert "No file has been stored here yet." in look.text()
+        assert look.elsewhere(node.url) == []
+
+
+def fill(node: LiveNode) -> None:
+    """Store what there is to be found."""
+    node.put("notes%20of%20the%20day.txt", b"What was seen today:\n\n  three herons\n" * 12)
+    node.put("holiday.jpg", os.urandom(300_000))
+    node.put("interview%20with%20a%20very%20long%20name%20" + "x" * 90 + ".mp3", os.urandom(70_000))
+    node.put("archive.zip", os.urandom(2 * MIB))
+    # Whoever is allowed to store a file chooses its name.
+    node.put("%3Cimg%20src=x%20onerror=document.title='broken'%3E.png", b"no picture")
+
+
+@contextmanager
+def slow_reader(node: LiveNode, digest: str) -> Iterator[None]:
+    """Begin to fetch a blob, and take little of it."""
+    connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=60)
+    try:
+        connection.request("GET", f"/{digest}")
+        answer = connection.getresponse()
+        answer.read(100_000)
+        yield
+    finally:
+        connection.close()
+
+
+def test_a_busy_node_with_a_dead_peer(look: Looking, tmp_path: Path) -> None:
+    wanted = tmp_path / "film.mkv"
+    wanted.write_bytes(os.urandom(64 * MIB))
+    paced = PacedPeer(wanted, free_port(), 1.5e6)
+    peers = tmp_path / "peers"
+    peers.write_text(f"{paced.url} zone=attic\nhttp://127.0.0.1:{free_port()}\n")
+    mine = tmp_path / "map of the world.tif"
+    mine.write_bytes(os.urandom(24 * MIB))
+    with node_in(tmp_path / "node", "--peerlist", str(peers)) as node:
+        fill(node)
+        large = node.put("recording.flac", os.urandom(48 * MIB))
+        # Whom it asks in vain, so that it knows.
+        assert node.request("GET", f"/{'ab' * 64}")[0] in (404, 503)
+        with slow_reader(node, large), slow_reader(node, sha512_of(wanted)):
+            look.go(node.url)
+            look.until(SHOWN)
+            look.slowly(up=1.2e6)
+            look.choose("#files", mine)
+            look.until("document.querySelectorAll('#moving li').length >= 2")
+            look.until("document.querySelectorAll('.line').length === 3")
+            for view in VIEWS:
+                seen(look, view, "busy")
+            told = look.text()
+    paced.close()
+    assert "not reached" in told
+    assert "From peers (1)" in told
+    assert "map of the world.tif" in told
+    assert look.run("document.title") != "broken"
+    assert look.elsewhere(node.url) == []
+
+
+def test_a_node_that_tells_only_whom_it_knows(look: Looking, tmp_path: Path) -> None:
+    brought = "correct-horse-battery-staple-0123456789"
+    tokens = tmp_path / "tokens"
+    hashed = hashlib.sha256(brought.encode()).hexdigest()
+    tokens.write_text(f"reader {hashed} get,head,put\n")
+    with node_in(tmp_path / "node", "--private", "--tokens", str(tokens)) as node:
+        fill(node)
+        url = f"http://files.example:{node.port}"
+        look.go(url)
+        look.until(f"{STATE} === 'Not readable'")
+        seen(look, DESK, "gate")
+        assert "tells only whom it knows" in look.text()
+        look.run("document.getElementById('token').focus()")
+        look.do("Input.insertText", text=brought)
+        look.press("Enter", code=13)
+        look.until(f"{STATE} === 'Serving'")
+        look.until("document.querySelectorAll('#found li').length === 5")
+        assert look.run("sessionStorage.length") == 1
+        assert (
+            look.run("Object.values(localStorage).join() + document.cookie + location") == f"{url}/"
+        )
+        seen(look, DESK, "token")
+        assert look.elsewhere(url) == []
+
+
+def test_a_file_is_found_and_looked_at(look: Looking, tmp_path: Path) -> None:
+    with node_in(tmp_path / "node") as node:
+        fill(node)
+        look.go(node.url)
+        look.until("document.querySelectorAll('#found li').length === 5")
+        look.run("document.getElementById('prefix').focus()")
+        look.do("Input.insertText", text="notes")
+        look.press("Enter", code=13)
+        look.until("document.querySelectorAll('#found li').length === 1")
+        look.run("document.querySelector('#found button:last-of-type').focus()")
+        look.press("Enter", code=13)
+        look.until("document.querySelector('#preview pre')")
+        seen(look, DESK, "preview")
+        assert "three herons" in look.run("document.querySelector('#preview pre').textContent")
+        look.press("Escape", code=27)
+        look.until("!document.getElementById('preview').open")
+
+
+def test_names_come_page_by_page(look: Looking, tmp_path: Path) -> None:
+    with node_in(tmp_path / "node") as node:
+        for number in range(25):
+            node.put(f"{number:02}.txt", b"%d" % number)
+        look.go(node.url)
+        look.until("document.querySelectorAll('#found li').length === 10")
+        for count in (20, 25):
+            look.run("document.getElementById('more').click()")
+            look.until(f"document.querySelectorAll('#found li').length === {count}")
+        assert look.run("document.getElementById('more').hidden") is True
+
+
+def stored_here(node: LiveNode, path: Path) -> bool:
+    return node.request("HEAD", f"/{sha512_of(path)}/nopeerload")[0] == 200
+
+
+def test_a_small_file_is_dropped(look: Looking, tmp_path: Path) -> None:
+    small = tmp_path / "größe & #1?.txt"
+    small.write_bytes(b"small")
+    with node_in(tmp_path / "node") as node:
+        look.go(node.url)
+        look.until(SHOWN)
+        look.drop(small)
+        look.until("document.querySelector('#uploads [data-state=done]')")
+        assert stored_here(node, small)
+        look.until("document.querySelectorAll('#found li').length === 1")
+        assert small.name in look.run("document.getElementById('found').innerText")
+
+
+def test_without_scripts_there_is_a_form_and_the_facts(look: Looking, tmp_path: Path) -> None:
+    with node_in(tmp_path / "node") as node:
+        fill(node)
+        look.do("Emulation.setScriptExecutionDisabled", value=True)
+        look.go(node.url)
+        look.view(DESK)
+        look.picture("no-script-desk")
+        look.do("Emulation.setScriptExecutionDisabled", value=False)
+        told = look.text()
+        assert "Without JavaScript" in told
+        assert look.run("document.getElementById('fact-blobs').textContent") == "5"
+
+
+def test_a_node_that_goes_away_and_comes_back(look: Looking, tmp_path: Path) -> None:
+    with node_in(tmp_path / "node") as node:
+        look.go(node.url)
+        look.until(f"{STATE} === 'Serving'")
+        node.end(signal.SIGKILL)
+        look.until(f"{STATE} === 'No answer'")
+        seen(look, PHONE, "gone")
+        node.start()
+        look.until(f"{STATE} === 'Serving'")
+
+
+def test_it_is_used_by_keyboard(look: Looking, tmp_path: Path) -> None:
+    with node_in(tmp_path / "node") as node:
+        fill(node)
+        look.go(node.url)
+        look.until("document.querySelectorAll('#found li').length === 5")
+        reached = []
+        for _ in range(12):
+            look.press("Tab", code=9)
+            reached.append(
+                look.run(
+                    "(each => each.id || each.getAttribute('aria-label') || each.textContent)"
+                    "(document.activeElement)"
+                )
+            )
+        look.picture("keyboard-desk")
+        assert reached[0] == "Skip to the content"
+        assert {"pause", "files", "prefix"} <= set(reached)
+        assert len(set(reached)) == len(reached)
