@@ -68,6 +68,7 @@ from dtfc.terms import (
     policy_of_peers,
     probe_terms_of,
     terms_of,
+    upload_terms_of,
 )
 from dtfc.web.accesslog import AccessLog
 from dtfc.web.assets import read_assets
@@ -94,6 +95,8 @@ from dtfc.web.status import Status
 from dtfc.web.tokenfile import read_tokens
 from dtfc.web.transmit import FileServer, LocalServer
 from dtfc.web.troubles import Troubles
+from dtfc.web.uploading import Uploading
+from dtfc.web.uploads import UploadPages
 from dtfc.web.wakeups import Wakeups, wakeups_of
 
 if TYPE_CHECKING:
@@ -222,6 +225,8 @@ class Node(MultiService):
         self._writer: Writer | None = None
         self._metrics: Metrics | None = None
         self._replays: SharedReplays | None = None
+        self._uploading: Uploading | None = None
+        self._uploads: UploadPages | None = None
         self._beside = BesideCouchDB(
             reactor,
             self._disk,
@@ -375,25 +380,26 @@ class Node(MultiService):
         )
         pages = DeletionPages(self._deletions, self._gate)
         media = MediaPages(self._prober, self._blobs, store, self._disk, self._upkeep, self._load)
+        uploads = self._open_uploads(settings, store)
         self._beside.open(settings, store)
         status.shared = self._beside.names
         following = self._beside.following
         couch = None if following is None else CouchPages(following, self._gate, store.holds)
         self.site.resource = Routes(
-            self._blobs, status, pages, media, couch, page=self._front_page(store)
+            self._blobs,
+            status,
+            deletions=pages,
+            media=media,
+            couch=couch,
+            uploads=uploads,
+            page=self._front_page(store),
         ).resource()
         # From here on nothing can fail: the threads would keep the process alive.
         self._disk.start()
         self._watch.startService()
         self._discovery.startService()
         if self._owns_process:
-            keep_collections_short()
-            # Here and not before: a daemon is another process by now.
-            self._queued.open()
-            self._stalls.start()
-            # What the log says is of the process.
-            self._troubles.start()
-            self._sampling.start(EVERY)
+            self._watch_process()
         self._upkeep.start(chores=self._chores)
         if replicas is not None:
             replicas.start(chores=self._chores)
@@ -401,6 +407,16 @@ class Node(MultiService):
         if self._chores:
             self._start_chores(store)
         MultiService.startService(self)
+
+    def _watch_process(self) -> None:
+        """Begin to look after the process, and at what it does."""
+        keep_collections_short()
+        # Here and not before: a daemon is another process by now.
+        self._queued.open()
+        self._stalls.start()
+        # What the log says is of the process.
+        self._troubles.start()
+        self._sampling.start(EVERY)
 
     def _start_chores(self, store: Store) -> None:
         """Begin what only one of a node's processes does."""
@@ -430,6 +446,7 @@ class Node(MultiService):
             self._queued.close,
             self._expiry.stop if self._expiry.running else None,
             self._watch.stopService,
+            None if self._uploading is None else self._uploading.stop,
             None if self._replicas is None else self._replicas.stop,
             self._discovery.stopService,
             None if self._upkeep is None else self._upkeep.stop,
@@ -494,6 +511,8 @@ class Node(MultiService):
         self._receivers.most = settings.peer_receivers
         if self._blobs is not None:
             self._blobs.terms = terms_of(settings)
+        if self._uploads is not None:
+            self._uploads.terms = upload_terms_of(settings)
         self._limit_callers(settings)
         self._prober.terms = probe_terms_of(settings)
         self._watch.set_period(settings.peerlist_poll)
@@ -520,6 +539,21 @@ class Node(MultiService):
         """
         if shared is not None and self._replays is None and self._store is not None:
             self._gate.replays = self._replays = SharedReplays(self._store.layout.own("senders"))
+
+    def _open_uploads(self, settings: Settings, store: Store) -> UploadPages | None:
+        if self._blobs is None:
+            return None
+        shared = settings.workers > 1
+        self._uploading = Uploading(store.uploads, self._disk, self._reactor, shared=shared)
+        self._uploads = UploadPages(
+            self._blobs,
+            self._uploading,
+            self._disk,
+            self._gate,
+            terms=upload_terms_of(settings),
+            now=time.time,
+        )
+        return self._uploads
 
     def _open_replicas(self, settings: Settings) -> Replicas | None:
         """Make what copies to other nodes, if anything is to be copied, or was.
@@ -769,21 +803,25 @@ class Node(MultiService):
             )
 
     def _expire(self) -> Deferred[None]:
-        """Remove what is left of loads that nobody resumed."""
+        """Remove what is left of loads and uploads that nobody resumed."""
 
-        def told(count: int) -> None:
-            if count:
-                self._log.info("{count} partials have expired", count=count)
+        def told(counts: tuple[int, int]) -> None:
+            partials, uploads = counts
+            if partials:
+                self._log.info("{count} partials have expired", count=partials)
+            if uploads:
+                self._log.info("{count} uploads have expired", count=uploads)
 
-        expiring = self._disk.run(self._expire_partials)
+        expiring = self._disk.run(self._expire_all)
         return expiring.addCallbacks(
-            told, lambda failure: self._log.failure("expiring partials", failure)
+            told, lambda failure: self._log.failure("expiring partials and uploads", failure)
         )
 
-    def _expire_partials(self) -> int:
+    def _expire_all(self) -> tuple[int, int]:
         if self._store is None:
-            return 0
-        return self._store.expire_partials(self.settings.partial_ttl, self._reactor.seconds())
+            return 0, 0
+        partials = self._store.expire_partials(self.settings.partial_ttl, self._reactor.seconds())
+        return partials, self._store.uploads.expire(time.time() - self.settings.upload_ttl)
 
     def _reindexed(self, counts: object) -> None:
         self._log.info("the catalog is complete: {counts}", counts=counts)

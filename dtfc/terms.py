@@ -28,6 +28,7 @@ from dtfc.web.callers import CallerTerms
 from dtfc.web.edge import EdgeTerms
 from dtfc.web.loading import Trust
 from dtfc.web.site import Bounds
+from dtfc.web.uploads import UploadTerms
 
 if TYPE_CHECKING:
     from dtfc.settings import Settings
@@ -166,6 +167,11 @@ def terms_of(settings: Settings) -> Terms:
         max_ranges=settings.max_ranges,
         loading_ranges=Trust(settings.loading_ranges),
     )
+
+
+def upload_terms_of(settings: Settings) -> UploadTerms:
+    """Return on which terms uploads that resume are taken."""
+    return UploadTerms(ttl=settings.upload_ttl, most_open=settings.max_open_uploads)
 
 
 def pace_of(settings: Settings) -> Pace:

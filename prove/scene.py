@@ -149,7 +149,7 @@ class Scene:
     def name(self, digest: Digest, name: str) -> None:
         """Give a blob a further name."""
         with self.deed(digest, None, name):
-            self.store.add_name(digest, name)
+            self.store.store_again(digest, name)
 
     def delete(self, digest: Digest) -> None:
         """Delete a blob."""

@@ -92,6 +92,8 @@ NOTHING_GIVEN = {
     "rate-per-address": None,
     "rate-per-token": None,
     "uploads-per-principal": None,
+    "upload-ttl": None,
+    "max-open-uploads": None,
     "send-rate": None,
     "ffprobe": None,
     "ffprobe-processes": None,

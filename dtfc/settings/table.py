@@ -100,6 +100,15 @@ class Settings:
         "How long what is left of a load that was cut off waits to be resumed.",
         reloadable=True,
     )
+    upload_ttl: float = setting(
+        STORE,
+        "TIME",
+        values.duration(1),
+        "24h",
+        "How long an upload that resumes waits for its next byte, and what became of it can be "
+        "asked.",
+        reloadable=True,
+    )
     verify: str = setting(
         STORE,
         "MODE",
@@ -798,6 +807,14 @@ class Settings:
         "256",
         "The most uploads at once of one token or user, or of one address that brings neither; "
         "further ones are refused (429).",
+        reloadable=True,
+    )
+    max_open_uploads: int = setting(
+        LIMITS,
+        "N",
+        values.integer(1, 1_000_000),
+        "1000",
+        "The most uploads that resume open at once in the node; further ones are refused (503).",
         reloadable=True,
     )
     hot_blobs: int = setting(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from typing import Self
 
@@ -31,6 +32,7 @@ from dtfc.store.records import Record
 from dtfc.store.repair import Repair
 from dtfc.store.replay import Replay
 from dtfc.store.together import Together
+from dtfc.store.uploads import Uploads
 from dtfc.store.volume import Volume
 from dtfc.store.watched import WatchedBlob
 
@@ -175,6 +177,7 @@ class Store:
         )
         self._door = Door(layout, volume, folders, catalog, repair=self.repair, graves=self._graves)
         self._partials = Partials(layout.own("partial"), self._door, volume)
+        self.uploads = Uploads(layout.own("uploads"), self._door, volume, time.time)
 
     @property
     def node_id(self) -> str:
@@ -467,15 +470,15 @@ class Store:
         """
         return self._partials.expire(now - older_than_seconds)
 
-    def add_name(self, digest: Digest, name: str) -> None:
-        """Make a name the current one of a blob, durably.
+    def store_again(self, digest: Digest, name: str | None) -> BlobInfo:
+        """Store a blob once more that is here, without its bytes, durably.
 
         Raises:
-            BadName: it cannot be kept.
+            BadName: the name cannot be kept.
             Absent, Denied: as :meth:`stat`.
             NoSpace, StoreFailure: as the operating system says.
         """
-        self._door.name(digest, name)
+        return self._door.again(digest, name)
 
     # -- away ---------------------------------------------------------------
 

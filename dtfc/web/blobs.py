@@ -15,9 +15,13 @@ from dtfc.disk import Disk, Lane
 from dtfc.errors import (
     Absent,
     BadInput,
+    BadSession,
+    BadToken,
     Contradiction,
     Corrupt,
+    Denied,
     DtfcError,
+    NoCredentials,
     Retracted,
     StoreFailure,
     TooLarge,
@@ -37,6 +41,7 @@ from dtfc.integrity.reading import Reading
 from dtfc.media_types import content_type, is_safe_inline
 from dtfc.names import check_name
 from dtfc.store.chunkmap import CHUNK, ChunkMap
+from dtfc.store.facts import Stored
 from dtfc.web.chunkmaps import map_of, send_map
 from dtfc.web.copies import Owed, is_copy
 from dtfc.web.entering import admit_entry
@@ -58,7 +63,6 @@ if TYPE_CHECKING:
     from dtfc.peers.loader import Load, Loader
     from dtfc.replicas.owed import Replicas
     from dtfc.store.blobs import BlobInfo, Store
-    from dtfc.store.incoming import Stored
     from dtfc.store.records import Record
     from dtfc.web.body import RequestBody
     from dtfc.web.gate import Gate
@@ -480,7 +484,7 @@ class Blobs:
             "marker": None,
         }
         request.put("Cache-Control", "no-store")
-        request.answer(200, _json(described), JSON)
+        request.answer(200, json_of(described), JSON)
 
     async def chunks(self, request: Request, digest: Digest) -> None:
         """Answer with a blob's chunk map; no peer is asked."""
@@ -563,8 +567,8 @@ class Blobs:
             finally:
                 ingest.close()
         stored_digest = stored.info.digest
-        self._has_stored(stored)
-        stub = _stub(stored, name)
+        self.has_stored(stored)
+        stub = stub_of(stored, name)
         await owed.note(stored.info, stub)
         await owed.settle()
         request.put("Location", f"/{stored_digest}")
@@ -572,7 +576,36 @@ class Blobs:
         request.put("Repr-Digest", repr_digest(stored_digest))
         if entering is not None and not await entering.entered(stub):
             return
-        request.answer(201 if stored.new else 200, _json(stub), JSON)
+        request.answer(201 if stored.new else 200, json_of(stub), JSON)
+
+    async def kept(
+        self, request: Request, digest: Digest, name: str | None
+    ) -> dict[str, Any] | None:
+        """Store a blob again that is here, without its bytes; None if they have to come.
+
+        To know a digest is no proof of having the bytes, so whoever asks must be
+        allowed to read them; and they are verified here as they would be for that.
+
+        Raises:
+            BadName, NoSpace, StoreFailure: it cannot be stored again.
+        """
+        for_all = request.for_all
+        holding = Holding(self._store, self._disk, self._upkeep.checks)
+        try:
+            await self.admit(request, Verb.GET, digest)
+            info, reading = await holding.open(digest)
+            source = BlobSource(reading, self._upkeep.healing.heal, self._upkeep.clock)
+            for at in range(0, info.length, CHUNK):
+                count = min(CHUNK, info.length - at)
+                if source.ready(at, count) < 0:
+                    await source.prepare(holding.lane, at, count)
+            info = await holding.lane.run(self._store.store_again, digest, name)
+        except (Absent, Corrupt, Denied, NoCredentials, BadToken, BadSession):
+            return None
+        finally:
+            holding.close()
+            request.for_all = for_all
+        return stub_of(Stored(info, new=False), name)
 
     async def _admit_copy(self, digest: Digest | None) -> None:
         """Refuse a copy of what was deleted, before its body.
@@ -586,7 +619,7 @@ class Blobs:
             raise BadInput("a copy (DTFC-Replica) says in its URL which digest it has")
         await self._disk.run(self._store.may_copy, digest)
 
-    def _has_stored(self, stored: Stored) -> None:
+    def has_stored(self, stored: Stored) -> None:
         """Tell those who have to know."""
         self._loader.stored(stored.info.digest)
         if stored.revival is not None:
@@ -637,8 +670,8 @@ class Blobs:
         new = False
         try:
             async for stored in store_files(request.body, boundary, self._new_ingest):
-                self._has_stored(stored)
-                stub = _stub(stored, stored.info.name)
+                self.has_stored(stored)
+                stub = stub_of(stored, stored.info.name)
                 stubs.append(stub)
                 new = new or stored.new
                 await owed.note(stored.info, stub)
@@ -651,7 +684,7 @@ class Blobs:
             return
         if not stubs:
             raise BadInput("the form holds no file")
-        request.answer(201 if new else 200, _json(stubs), JSON)
+        request.answer(201 if new else 200, json_of(stubs), JSON)
 
     async def delete(self, request: Request, digest: Digest) -> None:
         """Delete a blob here."""
@@ -662,7 +695,7 @@ class Blobs:
             await self.replicas.forget(digest)
         if deleted.info is None:
             raise Absent(digest.hex, deleted=True)
-        request.answer(200, _json({"deleted": True, **_described(deleted.info)}), JSON)
+        request.answer(200, json_of({"deleted": True, **_described(deleted.info)}), JSON)
 
     async def may_delete(self, request: Request, digest: Digest) -> bool:
         """Look whether a blob may be deleted, here or everywhere; False if 412 was answered.
@@ -775,7 +808,8 @@ def _described(info: BlobInfo) -> dict[str, Any]:
     }
 
 
-def _stub(stored: Stored, name: str | None) -> dict[str, Any]:
+def stub_of(stored: Stored, name: str | None) -> dict[str, Any]:
+    """Return what the client is answered that has stored a blob under a name."""
     described = _described(stored.info)
     if name is not None:
         described["filename"] = name
@@ -783,5 +817,6 @@ def _stub(stored: Stored, name: str | None) -> dict[str, Any]:
     return described
 
 
-def _json(value: object) -> bytes:
+def json_of(value: object) -> bytes:
+    """Return JSON, in UTF-8, as one line."""
     return json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"

@@ -24,11 +24,17 @@ ALWAYS = frozenset({b"/livez", b"/readyz", b"/health.html"})
 #: What a page of another site may send, and see of an answer.
 _MAY_SEND = (
     "Authorization, Content-Type, Content-Digest, Digest, If-Match, If-Modified-Since, "
-    "If-None-Match, If-Range, If-Unmodified-Since, Range, Repr-Digest"
+    "If-None-Match, If-Range, If-Unmodified-Since, Range, Repr-Digest, "
+    "Tus-Resumable, Upload-Checksum, Upload-Complete, Upload-Concat, Upload-Defer-Length, "
+    "Upload-Draft-Interop-Version, Upload-Incomplete, Upload-Length, Upload-Metadata, "
+    "Upload-Offset, X-HTTP-Method-Override, X-Requested-With"
 )
 _MAY_SEE = (
-    "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, Date, Digest, ETag, "
-    "Last-Modified, Location, Repr-Digest, Retry-After"
+    "Accept-Ranges, Content-Disposition, Content-Length, Content-Location, Content-Range, Date, "
+    "Digest, ETag, Last-Modified, Location, Repr-Digest, Retry-After, Tus-Checksum-Algorithm, "
+    "Tus-Extension, Tus-Max-Size, Tus-Resumable, Tus-Version, Upload-Complete, Upload-Concat, "
+    "Upload-Defer-Length, Upload-Expires, Upload-Incomplete, Upload-Length, Upload-Limit, "
+    "Upload-Metadata, Upload-Offset"
 )
 
 #: Seconds for which a browser remembers what it may send.
@@ -123,7 +129,9 @@ class Edge:
         found.append(("Access-Control-Allow-Origin", origin[0] if self.lists(origin[0]) else ANY))
         found.append(("Access-Control-Expose-Headers", _MAY_SEE))
         if request.method == b"OPTIONS" and request.field("access-control-request-method"):
-            methods = "GET, HEAD, PUT, POST, DELETE" if self.lists(origin[0]) else "GET, HEAD"
+            methods = (
+                "GET, HEAD, PUT, POST, PATCH, DELETE" if self.lists(origin[0]) else "GET, HEAD"
+            )
             found += [
                 ("Access-Control-Allow-Methods", methods),
                 ("Access-Control-Allow-Headers", _MAY_SEND),

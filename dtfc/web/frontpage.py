@@ -108,11 +108,17 @@ def _moment(given: str | None) -> float:
     return moment
 
 
+def _is_well(peer: dict[str, Any]) -> bool:
+    """Whether a peer has not been found wanting; the page's scripts say the same."""
+    silent = peer["failures"] > 0 and peer["first_byte"] is None
+    return peer["state"] == "fine" or (peer["state"] == "unknown" and not silent)
+
+
 def _places(told: dict[str, Any], why: str) -> dict[str, str]:
     """Return what is put into the page's places, as HTML."""
     store, node = told.get("store", {}), told.get("node", {})
     peers = told.get("peers", ())
-    well = sum(each["state"] in ("fine", "unknown") for each in peers)
+    well = sum(map(_is_well, peers))
     unknown = "\N{EN DASH}"
     found = {
         "version": __version__,
@@ -121,7 +127,7 @@ def _places(told: dict[str, Any], why: str) -> dict[str, str]:
         "blobs": spell(store["blobs"]) if "blobs" in store else unknown,
         "bytes": amount(store["bytes"]) if "bytes" in store else unknown,
         "free": amount(store["free_bytes"]) if "free_bytes" in store else unknown,
-        "total": amount(store["total_bytes"]) if "total_bytes" in store else unknown,
+        "total": f"of {amount(store['total_bytes'])}" if "total_bytes" in store else "",
         "peers": (f"{well} of {len(peers)} well" if peers else "none") if node else unknown,
         "trouble": store.get("trouble", ""),
         "shown": " ".join(safe_endings()),

@@ -190,9 +190,9 @@ def test_a_small_file_is_dropped(look: Looking, tmp_path: Path) -> None:
 def test_without_scripts_there_is_a_form_and_the_facts(look: Looking, tmp_path: Path) -> None:
     with node_in(tmp_path / "node") as node:
         fill(node)
+        look.view(DESK)
         look.do("Emulation.setScriptExecutionDisabled", value=True)
         look.go(node.url)
-        look.view(DESK)
         look.picture("no-script-desk")
         look.do("Emulation.setScriptExecutionDisabled", value=False)
         told = look.text()

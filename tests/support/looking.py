@@ -101,18 +101,13 @@ class Looking:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def until(self, script: str, *, seconds: float = PATIENCE) -> Any:
-        """Wait until a script has a true value; return that."""
-        found: list[Any] = []
+    def until(self, script: str, *, seconds: float = PATIENCE) -> None:
+        """Wait until a script has a true value."""
 
-        def so() -> bool:
-            found.append(self.run(script))
-            if not found[-1]:
-                self.browser.settle(0.1)
-            return bool(found[-1])
+        def so() -> object:
+            return self.run(f"Boolean({script})") or self.browser.settle(0.1)
 
         assert self.browser.wait(so, seconds), (script, self.text())
-        return found[-1]
 
     def text(self) -> str:
         """Return what is to be read on the page."""

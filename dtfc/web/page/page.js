@@ -80,12 +80,14 @@ async function look() {
 
 function showGate(trouble) {
     byId("gate").hidden = false;
+    document.documentElement.classList.add("unreadable");
     const brought = token() ? "The token in this tab does not open it. " : "";
     say(byId("gate-why"), `${brought}This node tells only whom it knows: ${trouble.message}`);
     byId("token-forget").hidden = !token();
 }
 
 function hideGate() {
+    document.documentElement.classList.remove("unreadable");
     byId("gate").hidden = !token();
     byId("token-forget").hidden = !token();
     if (token()) {

@@ -44,7 +44,7 @@ function tiles({ node, store, peers, rates }) {
         const low = store.free_bytes < 2 * store.reserve_bytes || store.free_bytes < 0.05 * store.total_bytes;
         say(byId("fact-reserve"), `${low ? "low: " : ""}of ${amount(store.total_bytes)}`);
     }
-    const well = peers.filter((each) => ["fine", "unknown"].includes(each.state)).length;
+    const well = peers.filter((each) => stateOf(each)[0] !== "bad").length;
     say(byId("fact-peers"), peers.length ? `${well} of ${peers.length} well` : "none");
     say(byId("fact-peers-more"), peers.length === well ? (peers.length ? "all well" : "this node is alone") : `${peers.length - well} in trouble`);
     const last = rates.samples.at(-1);
@@ -103,12 +103,21 @@ function group(title, { running, largest }, more) {
     );
 }
 
-const STATES = {
-    fine: ["fine", "well"],
-    unknown: ["idle", "not asked lately"],
-    failed: ["bad", "not reached"],
-    lied: ["bad", "sent wrong bytes"],
-};
+/** The mood of a peer, and its state in words. */
+function stateOf(peer) {
+    const rests = peer.rests_for > 0 ? `, rests for ${span(peer.rests_for)}` : "";
+    switch (peer.state) {
+        case "fine":
+            return ["fine", "well"];
+        case "failed":
+            return ["bad", `not reached${rests}`];
+        case "lied":
+            return ["bad", `sent wrong bytes${rests}`];
+        default:
+            // It was asked, and has never answered.
+            return peer.failures && peer.first_byte === null ? ["bad", "not reached so far"] : ["idle", "not asked lately"];
+    }
+}
 
 function badge(mood, text) {
     return make("span", { class: "badge small", "data-mood": mood }, make("span", { class: "mark", "aria-hidden": "true" }), make("span", { text }));
@@ -119,11 +128,9 @@ function peers({ peers, deletions }) {
     part("peers", [peers, [...owed]], () => {
         if (!peers.length) return [empty("No peers are listed. What is absent here is absent.")];
         const rows = peers.map((each) => {
-            const [mood, words] = STATES[each.state] ?? ["idle", each.state];
-            const rests = each.rests_for > 0 ? `${words}, rests for ${span(each.rests_for)}` : words;
             return [
                 each.zone ? `${each.url} (${each.zone})` : each.url,
-                badge(mood, rests),
+                badge(...stateOf(each)),
                 each.first_byte === null ? "–" : `${(1000 * each.first_byte).toFixed(each.first_byte < 0.1 ? 1 : 0)} ms`,
                 each.rate === null ? "–" : speed(each.rate),
                 amount(each.received),
