@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import pytest
 from tests.support.live import MIB, LiveNode, free_port, sha512_of
 from tests.support.looking import DARK, DESK, PHONE, PHONE_DARK, Looking, View, looking
 from tests.support.paced import PacedPeer
+from tests.support.waiting import until
 
 VIEWS = (DESK, DARK, PHONE, PHONE_DARK)
 
@@ -149,7 +151,7 @@ def test_a_file_is_found_and_looked_at(look: Looking, tmp_path: Path) -> None:
         look.do("Input.insertText", text="notes")
         look.press("Enter", code=13)
         look.until("document.querySelectorAll('#found li').length === 1")
-        look.run("document.querySelector('#found button:last-of-type').focus()")
+        look.run("document.querySelectorAll('#found button')[1].focus()")
         look.press("Enter", code=13)
         look.until("document.querySelector('#preview pre')")
         seen(look, DESK, "preview")
@@ -168,6 +170,101 @@ def test_names_come_page_by_page(look: Looking, tmp_path: Path) -> None:
             look.run("document.getElementById('more').click()")
             look.until(f"document.querySelectorAll('#found li').length === {count}")
         assert look.run("document.getElementById('more').hidden") is True
+
+
+DONE = "document.querySelector('#uploads [data-state=done]')"
+WORDS = "document.querySelector('#uploads .words').textContent"
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A file of several parts."""
+    path = tmp_path / "film of the holidays.mkv"
+    path.write_bytes(os.urandom(30 * MIB))
+    return path
+
+
+def half_sent(look: Looking, path: Path) -> None:
+    """Drop a file, and wait until some of it has arrived."""
+    look.until(SHOWN)
+    look.slowly(up=6e6)
+    look.drop(path)
+    look.until("Number((/^([0-9]+) %/.exec(" + WORDS + ") ?? [0, 0])[1]) >= 40")
+
+
+def gone_on(look: Looking) -> float:
+    """Return after how many MiB an upload that is done was gone on with."""
+    found = re.search(r"gone on with at ([0-9.]+) MiB", look.run(WORDS))
+    assert found is not None, look.run(WORDS)
+    return float(found[1])
+
+
+def test_an_upload_goes_on_when_the_node_was_killed(
+    look: Looking, tmp_path: Path, large: Path
+) -> None:
+    with node_in(tmp_path / "node") as node:
+        look.go(node.url)
+        half_sent(look, large)
+        node.end(signal.SIGKILL)
+        look.until("document.querySelector('#uploads [data-state=resting]')")
+        seen(look, PHONE, "interrupted")
+        node.start()
+        look.until(DONE)
+        assert gone_on(look) >= 8
+        assert stored_here(node, large)
+        assert look.run("Object.keys(localStorage).length") == 0
+
+
+def test_an_upload_goes_on_when_the_page_was_left(
+    look: Looking, tmp_path: Path, large: Path
+) -> None:
+    with node_in(tmp_path / "node") as node:
+        look.go(node.url)
+        half_sent(look, large)
+        look.go(node.url)
+        look.until("document.querySelector('#uploads [data-unfinished]')")
+        assert "Choose the same file again" in look.text()
+        seen(look, DESK, "unfinished")
+        look.choose("#files", large)
+        look.until(DONE)
+        assert gone_on(look) >= 8
+        assert stored_here(node, large)
+
+
+def test_an_upload_that_was_paused_goes_on(look: Looking, tmp_path: Path, large: Path) -> None:
+    with node_in(tmp_path / "node") as node:
+        look.go(node.url)
+        half_sent(look, large)
+        look.run("document.querySelector('#uploads button').click()")
+        look.until("document.querySelector('#uploads [data-state=paused]')")
+        look.run("document.activeElement.click()")
+        look.until(DONE)
+        assert stored_here(node, large)
+
+
+def test_an_upload_that_was_given_up_leaves_nothing(
+    look: Looking, tmp_path: Path, large: Path
+) -> None:
+    with node_in(tmp_path / "node") as node:
+        look.go(node.url)
+        half_sent(look, large)
+        look.run(
+            "[...document.querySelectorAll('#uploads button')]"
+            ".find(each => each.textContent.startsWith('Cancel')).click()"
+        )
+        look.until("document.querySelector('#uploads [data-state=cancelled]')")
+        assert look.run("Object.keys(localStorage).length") == 0
+        until(lambda: not list((node.basedir / "uploads").glob("*")), look.text)
+
+
+def test_what_the_node_refuses_is_said(look: Looking, tmp_path: Path, large: Path) -> None:
+    with node_in(tmp_path / "node", "--max-body", "10M") as node:
+        look.go(node.url)
+        look.until(SHOWN)
+        look.drop(large)
+        look.until("document.querySelector('#uploads [data-state=failed]')")
+        seen(look, DESK, "refused")
+        assert "too large" in look.run(WORDS)
 
 
 def stored_here(node: LiveNode, path: Path) -> bool:

@@ -60,8 +60,9 @@ class Looking:
         self.browser = browser
         self.page = page
         self.folder = folder
-        for method in ("Network.enable", "DOM.enable"):
-            self.do(method)
+        # Told with the bodies that it sends, the browser would say nothing else for minutes.
+        self.do("Network.enable", maxPostDataSize=1)
+        self.do("DOM.enable")
 
     def do(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Have the browser do something with the page."""
@@ -104,8 +105,11 @@ class Looking:
     def until(self, script: str, *, seconds: float = PATIENCE) -> None:
         """Wait until a script has a true value."""
 
-        def so() -> object:
-            return self.run(f"Boolean({script})") or self.browser.settle(0.1)
+        def so() -> bool:
+            if self.run(f"Boolean({script})"):
+                return True
+            self.browser.settle(0.1)
+            return False
 
         assert self.browser.wait(so, seconds), (script, self.text())
 
