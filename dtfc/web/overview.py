@@ -183,6 +183,7 @@ class Overview:
             "store": _or_trouble(self._of_store),
             "scrub": _or_trouble(self._of_scrub),
             "deletions": _or_trouble(self._of_deletions),
+            "spool": _or_trouble(self._of_spool),
         }
 
     def _of_store(self) -> dict[str, Any]:
@@ -216,6 +217,10 @@ class Overview:
             "pending": sum(pending.values()),
             "peers": [{"url": peer, "pending": count} for peer, count in pending.items()],
         }
+
+    def _of_spool(self) -> dict[str, Any]:
+        spool = self._store.uploads.spool()
+        return {"uploads": spool.uploads, "bytes": spool.size}
 
     def _transfers(self) -> dict[str, Any]:
         now, loads = moving(self._site), self._sources.loads()

@@ -772,9 +772,3 @@ class TestOther:
         served.ask("POST", "/refreshpeers.html", b"")
 
         assert len(served.changes) == 1
-
-    def test_the_front_page(self, served: Served) -> None:
-        answer = served.ask("GET", "/")
-
-        assert answer.fields["content-type"] == "text/html; charset=utf-8"
-        assert b"<form" in answer.body

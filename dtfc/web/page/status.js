@@ -57,8 +57,8 @@ function tiles({ node, store, peers, rates }) {
 
 const empty = (text) => make("p", { class: "quiet empty", text });
 
-function moving({ loads, uploads, downloads, node }) {
-    part("moving", [loads, uploads, downloads, node.workers], () => {
+function moving({ loads, uploads, downloads, spool, node }) {
+    part("moving", [loads, uploads, downloads, spool, node.workers], () => {
         const groups = [
             group("From peers", loads, (each) => [
                 each.elsewhere ? "another process loads it" : Object.values(each.peers).length ? `from ${each.peers.map((peer) => peer.url).join(", ")}` : "asking peers",
@@ -68,6 +68,9 @@ function moving({ loads, uploads, downloads, node }) {
             group("Being fetched", downloads, (each) => [rateOf(each)]),
         ].filter(Boolean);
         if (!groups.length) groups.push(empty("Nothing moves at the moment."));
+        if (spool.uploads > 0) {
+            groups.push(empty(`${many(spool.uploads, "upload")} not complete, ${amount(spool.bytes)} of them here.`));
+        }
         if (node.workers > 1) groups.push(empty("Of the process that answered; the charts are of all of them."));
         return groups;
     });
