@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import json
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.etc.test_one_origin import HEIGHT, WIDTH, png
 from tests.support.live import MIB, LiveNode, free_port, sha512_of
 from tests.support.looking import DARK, DESK, PHONE, PHONE_DARK, Looking, View, looking
 from tests.support.paced import PacedPeer
@@ -66,7 +68,7 @@ def test_an_empty_node(look: Looking, tmp_path: Path) -> None:
 def fill(node: LiveNode) -> None:
     """Store what there is to be found."""
     node.put("notes%20of%20the%20day.txt", b"What was seen today:\n\n  three herons\n" * 12)
-    node.put("holiday.jpg", os.urandom(300_000))
+    node.put("holiday.png", png(WIDTH, HEIGHT))
     node.put("interview%20with%20a%20very%20long%20name%20" + "x" * 90 + ".mp3", os.urandom(70_000))
     node.put("archive.zip", os.urandom(2 * MIB))
     # Whoever is allowed to store a file chooses its name.
@@ -117,27 +119,65 @@ def test_a_busy_node_with_a_dead_peer(look: Looking, tmp_path: Path) -> None:
     assert look.elsewhere(node.url) == []
 
 
-def test_a_node_that_tells_only_whom_it_knows(look: Looking, tmp_path: Path) -> None:
-    brought = "correct-horse-battery-staple-0123456789"
-    tokens = tmp_path / "tokens"
-    hashed = hashlib.sha256(brought.encode()).hexdigest()
-    tokens.write_text(f"reader {hashed} get,head,put\n")
-    with node_in(tmp_path / "node", "--private", "--tokens", str(tokens)) as node:
+BROUGHT = "correct-horse-battery-staple-0123456789"
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> str:
+    """A file with one token."""
+    path = tmp_path / "tokens"
+    path.write_text(f"desk {hashlib.sha256(BROUGHT.encode()).hexdigest()} get,head,put\n")
+    return str(path)
+
+
+def bring_token(look: Looking) -> None:
+    look.run("document.getElementById('token').focus()")
+    look.do("Input.insertText", text=BROUGHT)
+    look.press("Enter", code=13)
+
+
+def test_a_token_is_asked_for_where_only_storing_needs_it(
+    look: Looking, tmp_path: Path, tokens: str, large: Path
+) -> None:
+    with node_in(tmp_path / "node", "--tokens", tokens) as node:
+        # Under a name of somebody's nobody is this machine.
+        look.go(f"http://files.example:{node.port}")
+        look.until(f"{STATE} === 'Serving'")
+        assert look.run("document.getElementById('gate').hidden") is True
+        look.drop(large)
+        look.until("!document.getElementById('gate').hidden")
+        seen(look, DESK, "forbidden")
+        bring_token(look)
+        look.run(
+            "[...document.querySelectorAll('#uploads button')]"
+            ".find(each => each.textContent.startsWith('Try again')).click()"
+        )
+        look.until(DONE)
+        assert stored_here(node, large)
+
+
+def test_a_node_that_tells_only_whom_it_knows(look: Looking, tmp_path: Path, tokens: str) -> None:
+    with node_in(tmp_path / "node", "--private", "--tokens", tokens) as node:
         fill(node)
         url = f"http://files.example:{node.port}"
         look.go(url)
         look.until(f"{STATE} === 'Not readable'")
         seen(look, DESK, "gate")
         assert "tells only whom it knows" in look.text()
-        look.run("document.getElementById('token').focus()")
-        look.do("Input.insertText", text=brought)
-        look.press("Enter", code=13)
+        bring_token(look)
         look.until(f"{STATE} === 'Serving'")
         look.until("document.querySelectorAll('#found li').length === 5")
         assert look.run("sessionStorage.length") == 1
         assert (
             look.run("Object.values(localStorage).join() + document.cookie + location") == f"{url}/"
         )
+        # A picture that only a token opens.
+        look.run(
+            "[...document.querySelectorAll('#found button')]"
+            ".find(each => each.textContent === 'Preview: holiday.png').click()"
+        )
+        look.until(f"document.querySelector('#preview img')?.naturalWidth === {WIDTH}")
+        look.press("Escape", code=27)
         seen(look, DESK, "token")
         assert look.elsewhere(url) == []
 
@@ -158,6 +198,16 @@ def test_a_file_is_found_and_looked_at(look: Looking, tmp_path: Path) -> None:
         assert "three herons" in look.run("document.querySelector('#preview pre').textContent")
         look.press("Escape", code=27)
         look.until("!document.getElementById('preview').open")
+
+
+def test_a_picture_is_looked_at(look: Looking, tmp_path: Path) -> None:
+    with node_in(tmp_path / "node") as node:
+        node.put("holiday.png", png(WIDTH, HEIGHT))
+        look.go(node.url)
+        look.until("document.querySelectorAll('#found button').length === 2")
+        look.run("document.querySelectorAll('#found button')[1].click()")
+        look.until(f"document.querySelector('#preview img')?.naturalWidth === {WIDTH}")
+        seen(look, DARK, "picture")
 
 
 def test_names_come_page_by_page(look: Looking, tmp_path: Path) -> None:
@@ -326,3 +376,17 @@ def test_it_is_used_by_keyboard(look: Looking, tmp_path: Path) -> None:
         assert reached[0] == "Skip to the content"
         assert {"pause", "files", "prefix"} <= set(reached)
         assert len(set(reached)) == len(reached)
+
+
+def test_the_rates_are_of_all_workers(tmp_path: Path) -> None:
+    with node_in(tmp_path / "node", "--workers", "2") as node:
+        # Each on a connection of its own, which any worker may get.
+        for _ in range(40):
+            assert node.request("GET", "/livez")[0] == 200
+
+        def counted() -> float:
+            told = json.loads(node.request("GET", "/status.json")[2])
+            assert told["node"]["workers"] == 2
+            return sum(each[1] for each in told["rates"]["samples"]) * 2
+
+        until(lambda: counted() >= 35, lambda: str(counted()))

@@ -81,11 +81,12 @@ export class Chart {
         this.lines.forEach((line, number) => {
             const points = shown.map((each) => `${x(each[0]).toFixed(1)} ${y(each[line.index]).toFixed(1)}`);
             if (!points.length) return;
-            // One point alone would be no line; with round ends it is a dot.
-            const path = `M${points.join("L")}${points.length > 1 ? "" : "h0"}`;
+            const path = `M${points.join("L")}`;
             const [first, last] = [x(shown[0][0]), x(shown.at(-1)[0])].map((each) => each.toFixed(1));
             parts.push(draw("path", { class: `area line-${number}`, d: `${path}L${last} ${y(0)}L${first} ${y(0)}Z` }));
             parts.push(draw("path", { class: `line line-${number}`, d: path }));
+            const latest = y(shown.at(-1)[line.index]).toFixed(1);
+            parts.push(draw("circle", { class: `tip line-${number}`, cx: last, cy: latest, r: "3.5" }));
         });
         put(this.svg, ...parts);
         this.svg.setAttribute("aria-label", this.inWords(shown));

@@ -35,6 +35,7 @@ let paused = false;
 let failures = 0;
 let mood = "";
 let looking = false;
+let heardAt = null;
 
 function setState(next, words) {
     const badge = byId("state");
@@ -52,7 +53,9 @@ async function look() {
         const told = await askJson(`status.json?since=${latest}`);
         const { node } = told;
         if (failures || latest === 0) hideGate();
+        say(byId("stale"), "");
         failures = 0;
+        heardAt = new Date();
         // A clock that was set back, or another node behind the same name: begin anew.
         if (latest > node.now + 60) samples = [];
         samples = [...samples, ...told.rates.samples].slice(-KEPT);
@@ -68,9 +71,11 @@ async function look() {
         if (!(trouble instanceof Trouble)) throw trouble;
         if ([401, 403].includes(trouble.status)) {
             setState("warn", "Not readable");
-            showGate(trouble);
+            document.documentElement.classList.add("unreadable");
+            showGate("Not everything is shown", "This node tells only whom it knows", trouble);
         } else {
             setState("bad", "No answer");
+            if (heardAt) say(byId("stale"), `What is shown is how it was at ${heardAt.toLocaleTimeString()}.`);
         }
     } finally {
         looking = false;
@@ -78,11 +83,11 @@ async function look() {
     }
 }
 
-function showGate(trouble) {
+function showGate(title, why, trouble) {
     byId("gate").hidden = false;
-    document.documentElement.classList.add("unreadable");
-    const brought = token() ? "The token in this tab does not open it. " : "";
-    say(byId("gate-why"), `${brought}This node tells only whom it knows: ${trouble.message}`);
+    say(byId("gate-title"), title);
+    const brought = token() ? "The token in this tab is not good for it. " : "";
+    say(byId("gate-why"), `${brought}${why}: ${trouble.message}`);
     byId("token-forget").hidden = !token();
 }
 
@@ -104,6 +109,7 @@ function startGate() {
         if (!given) return;
         setToken(given);
         byId("token").value = "";
+        hideGate();
         again();
     });
     byId("token-forget").addEventListener("click", () => {
@@ -138,8 +144,11 @@ addEventListener("resize", () => {
 startGate();
 startPause();
 startFinding();
-startUploads(() => {
-    if (!byId("prefix").value) find();
-});
+startUploads(
+    () => {
+        if (!byId("prefix").value) find();
+    },
+    (trouble) => showGate("Files cannot be stored so", "This node takes them only from whom it knows", trouble),
+);
 look();
 find();

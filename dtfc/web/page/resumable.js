@@ -107,6 +107,7 @@ export class Upload {
         this.sent = 0;
         this.digest = "";
         this.resumedAt = 0;
+        this.refusal = null;
         this.tries = 0;
         this.progress = [];
     }
@@ -143,6 +144,7 @@ export class Upload {
                     return;
                 }
                 if (!PASSING.has(error.status)) {
+                    this.refusal = error;
                     this.to("failed", error.message);
                     return;
                 }

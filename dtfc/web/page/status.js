@@ -64,7 +64,7 @@ function moving({ loads, uploads, downloads, spool, node }) {
                 each.elsewhere ? "another process loads it" : Object.values(each.peers).length ? `from ${each.peers.map((peer) => peer.url).join(", ")}` : "asking peers",
                 each.waiting ? many(each.waiting, "client waits", "clients wait") : "nobody waits",
             ]),
-            group("Being stored", uploads, (each) => [rateOf(each)]),
+            group("Being stored", uploads, (each) => [rateOf(each)], "a part of an upload"),
             group("Being fetched", downloads, (each) => [rateOf(each)]),
         ].filter(Boolean);
         if (!groups.length) groups.push(empty("Nothing moves at the moment."));
@@ -82,10 +82,10 @@ function rateOf(transfer) {
     return left === null ? speed(rate) : `${speed(rate)}, ${span(left)} left`;
 }
 
-function group(title, { running, largest }, more) {
+function group(title, { running, largest }, more, nameless = "without a name") {
     if (!running) return null;
     const rows = largest.map((each) => {
-        const name = each.name ?? (each.sha512 ? short(each.sha512) : "without a name");
+        const name = each.name ?? (each.sha512 ? short(each.sha512) : nameless);
         const known = each.length !== null;
         const done = known ? `${percent(each.done, each.length)} %, ${amount(each.done)} of ${amount(each.length)}` : amount(each.done);
         return make(

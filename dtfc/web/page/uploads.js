@@ -7,7 +7,13 @@ import { Upload, forget, giveUp, offsetOf, unfinished } from "./resumable.js";
 const AT_ONCE = 2;
 const rows = new Map();
 
-export function startUploads(stored) {
+/**
+ * Begin to take files.
+ * @param stored called when one is stored
+ * @param forbidden called with the trouble when one may not be stored by whoever asks
+ */
+export function startUploads(stored, forbidden) {
+    const heard = { stored, forbidden };
     const input = byId("files");
     const form = byId("store-form");
     byId("send-row").hidden = true;
@@ -15,10 +21,10 @@ export function startUploads(stored) {
     input.required = false;
     form.addEventListener("submit", (event) => event.preventDefault());
     input.addEventListener("change", () => {
-        take([...input.files], stored);
+        take([...input.files], heard);
         input.value = "";
     });
-    watchDrops((files) => take(files, stored));
+    watchDrops((files) => take(files, heard));
     addEventListener("beforeunload", (event) => {
         if ([...rows.keys()].some((each) => ["sending", "resting"].includes(each.state))) event.preventDefault();
     });
@@ -47,7 +53,7 @@ function watchDrops(take) {
     });
 }
 
-function take(files, stored) {
+function take(files, heard) {
     for (const file of files) {
         const twin = [...rows.keys()].find(
             (each) => !each.over && each.file.name === file.name && each.file.size === file.size,
@@ -56,12 +62,12 @@ function take(files, stored) {
             announce(`${file.name} is being stored already.`);
             continue;
         }
-        const upload = new Upload(file, (each) => changed(each, stored));
+        const upload = new Upload(file, (each) => changed(each, heard));
         const old = document.querySelector(`[data-unfinished="${CSS.escape(upload.key)}"]`);
         old?.remove();
         rows.set(upload, newRow(upload));
         byId("uploads").append(rows.get(upload).node);
-        changed(upload, stored);
+        changed(upload, heard);
     }
     next();
 }
@@ -118,7 +124,7 @@ function newRow(upload) {
     return row;
 }
 
-function changed(upload, stored) {
+function changed(upload, { stored, forbidden }) {
     const row = rows.get(upload);
     if (!row) return;
     const { state } = upload;
@@ -140,6 +146,7 @@ function changed(upload, stored) {
         stored();
     } else if (state === "failed") {
         announce(`${upload.file.name} could not be stored. ${upload.words}`);
+        if ([401, 403].includes(upload.refusal?.status)) forbidden(upload.refusal);
     } else if (state === "resting") {
         announce(`${upload.file.name} is interrupted.`);
     }
