@@ -280,6 +280,9 @@ class Node(MultiService):
             BrokenStore, NoSpace, StoreFailure: the store cannot be used.
         """
         settings = self.settings
+        if self._owns_process:
+            # What the log says is of the process.
+            self._troubles.start()
         self._signer.secrets = read_secrets(settings.peer_secret_file)
         self._gate.tokens = read_tokens(settings.tokens)
         self._gate.url_secrets = read_secrets(settings.url_secret_file, URL_SECRETS)
@@ -414,8 +417,6 @@ class Node(MultiService):
         # Here and not before: a daemon is another process by now.
         self._queued.open()
         self._stalls.start()
-        # What the log says is of the process.
-        self._troubles.start()
         self._sampling.start(EVERY)
 
     def _start_chores(self, store: Store) -> None:

@@ -118,8 +118,8 @@ class Channel(http.HTTPChannel):
     transport: Any
     body: RequestBody | None = None
     address = ""
-    hot: tuple[int, float] | None = None
-    """The length of what the fast lane sends, and since when; None while it sends nothing."""
+    hot: tuple[str, int, float] | None = None
+    """What the fast lane sends, its length, and since when; None while it sends nothing."""
     hot_sent = 0
     """Bytes of that which were sent."""
 

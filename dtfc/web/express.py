@@ -130,7 +130,8 @@ class ExpressChannel(Channel):
         lane = Lane(self.site.disk)
         rest = Span(span.start + sent, span.length - sent)
 
-        self.hot, self.hot_sent = (span.length, began), sent
+        self.hot = (hit.blob.watched.info.digest.hex, span.length, began)
+        self.hot_sent = sent
 
         def count_out(more: int) -> None:
             nonlocal sent

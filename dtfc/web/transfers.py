@@ -113,8 +113,8 @@ def _download(request: Request, now: float) -> Transfer | None:
 def _hot(site: Site, now: float) -> Iterator[Transfer]:
     for channel in site.channels:
         if channel.hot is not None:
-            length, began = channel.hot
-            yield Transfer("", "", length, channel.hot_sent, now - began)
+            sha512, length, began = channel.hot
+            yield Transfer(sha512, "", length, channel.hot_sent, now - began)
 
 
 def _named(path: bytes) -> tuple[str, str]:

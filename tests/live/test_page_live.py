@@ -14,6 +14,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,11 +94,16 @@ def test_a_busy_node_with_a_dead_peer(look: Looking, tmp_path: Path) -> None:
     wanted.write_bytes(os.urandom(64 * MIB))
     paced = PacedPeer(wanted, free_port(), 1.5e6)
     peers = tmp_path / "peers"
-    peers.write_text(f"{paced.url} zone=attic\nhttp://127.0.0.1:{free_port()}\n")
+    # One that is dead, and a line that makes no sense.
+    peers.write_text(f"{paced.url} zone=attic\nhttp://127.0.0.1:{free_port()}\nnonsense\n")
     mine = tmp_path / "map of the world.tif"
     mine.write_bytes(os.urandom(24 * MIB))
-    with node_in(tmp_path / "node", "--peerlist", str(peers)) as node:
+    couchdb = f"http://127.0.0.1:{free_port()}"
+    flags = ("--peerlist", str(peers), "--replicas", "2", "--couchdb", couchdb)
+    with node_in(tmp_path / "node", *flags, "--couchdb-db", "photos") as node:
         fill(node)
+        gone = node.put("gone.txt", b"gone")
+        assert node.request("DELETE", f"/{gone}/allpeers")[0] == 202
         large = node.put("recording.flac", os.urandom(48 * MIB))
         # Whom it asks in vain, so that it knows.
         assert node.request("GET", f"/{'ab' * 64}")[0] in (404, 503)
@@ -107,13 +113,17 @@ def test_a_busy_node_with_a_dead_peer(look: Looking, tmp_path: Path) -> None:
             look.slowly(up=1.2e6)
             look.choose("#files", mine)
             look.until("document.querySelectorAll('#moving li').length >= 2")
-            look.until("document.querySelectorAll('.line').length === 3")
+            # Something is to be seen of the last seconds, and of the upload.
+            look.until("document.querySelector('#chart-requests .line')?.getTotalLength() > 40")
+            look.until("document.querySelector('#uploads progress').value > 0")
             for view in VIEWS:
                 seen(look, view, "busy")
             told = look.text()
     paced.close()
     assert "not reached" in told
     assert "From peers (1)" in told
+    assert "line 3: an address starts with" in told
+    assert "photos" in told
     assert "map of the world.tif" in told
     assert look.run("document.title") != "broken"
     assert look.elsewhere(node.url) == []
@@ -387,6 +397,27 @@ def test_the_rates_are_of_all_workers(tmp_path: Path) -> None:
         def counted() -> float:
             told = json.loads(node.request("GET", "/status.json")[2])
             assert told["node"]["workers"] == 2
-            return sum(each[1] for each in told["rates"]["samples"]) * 2
+            return 2 * float(sum(each[1] for each in told["rates"]["samples"]))
 
         until(lambda: counted() >= 35, lambda: str(counted()))
+
+
+def test_what_the_fast_lane_sends_is_told_too(tmp_path: Path) -> None:
+    with node_in(tmp_path / "node") as node:
+        digest = node.put("recording.flac", os.urandom(48 * MIB))
+        assert node.request("GET", f"/{digest}")[0] == 200
+
+        def hot() -> bool:
+            told = node.request("GET", "/metrics")[2].decode()
+            return "dtfc_http_hot_hits_total 0.0" not in told
+
+        def downloads() -> Any:
+            return json.loads(node.request("GET", "/status.json")[2])["downloads"]
+
+        until(lambda: node.request("GET", f"/{digest}")[0] == 200 and hot())
+        with slow_reader(node, digest):
+            until(lambda: downloads()["running"] == 1, downloads)
+            told = downloads()["largest"][0]
+        assert (told["sha512"], told["length"]) == (digest, 48 * MIB)
+        assert 0 < told["done"] < 48 * MIB
+        until(lambda: downloads()["running"] == 0, downloads)

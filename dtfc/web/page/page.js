@@ -35,6 +35,8 @@ let paused = false;
 let failures = 0;
 let mood = "";
 let looking = false;
+let first = true;
+let unreadable = false;
 let heardAt = null;
 
 function setState(next, words) {
@@ -52,7 +54,8 @@ async function look() {
     try {
         const told = await askJson(`status.json?since=${latest}`);
         const { node } = told;
-        if (failures || latest === 0) hideGate();
+        if (unreadable || (first && token())) hideGate();
+        first = unreadable = false;
         say(byId("stale"), "");
         failures = 0;
         heardAt = new Date();
@@ -70,6 +73,7 @@ async function look() {
         failures += 1;
         if (!(trouble instanceof Trouble)) throw trouble;
         if ([401, 403].includes(trouble.status)) {
+            unreadable = true;
             setState("warn", "Not readable");
             document.documentElement.classList.add("unreadable");
             showGate("Not everything is shown", "This node tells only whom it knows", trouble);

@@ -69,7 +69,8 @@ function moving({ loads, uploads, downloads, spool, node }) {
         ].filter(Boolean);
         if (!groups.length) groups.push(empty("Nothing moves at the moment."));
         if (spool.uploads > 0) {
-            groups.push(empty(`${many(spool.uploads, "upload")} not complete, ${amount(spool.bytes)} of them here.`));
+            const open = many(spool.uploads, "upload is not complete", "uploads are not complete");
+            groups.push(empty(`${open}; ${amount(spool.bytes)} have come.`));
         }
         if (node.workers > 1) groups.push(empty("Of the process that answered; the charts are of all of them."));
         return groups;
