@@ -187,6 +187,10 @@ class Chromium:
                 self.said.append(Said(words, frames[0]["url"] if frames else ""))
             case "Network.requestWillBeSent":
                 self.asked.append(told["request"]["url"])
+            case "Log.entryAdded":
+                # Where ``Log.enable`` was called: what the browser itself has to say.
+                entry = told["entry"]
+                self.said.append(Said(entry["text"], entry.get("url", "")))
             case "Page.loadEventFired":
                 self._loaded.add(session)
             case "Page.javascriptDialogOpening":

@@ -64,6 +64,7 @@ def test_an_empty_node(look: Looking, tmp_path: Path) -> None:
             seen(look, view, "empty")
         assert "No file has been stored here yet." in look.text()
         assert look.elsewhere(node.url) == []
+        assert look.complaints() == []
 
 
 def fill(node: LiveNode) -> None:
@@ -127,6 +128,7 @@ def test_a_busy_node_with_a_dead_peer(look: Looking, tmp_path: Path) -> None:
     assert "map of the world.tif" in told
     assert look.run("document.title") != "broken"
     assert look.elsewhere(node.url) == []
+    assert look.complaints() == []
 
 
 BROUGHT = "correct-horse-battery-staple-0123456789"
@@ -164,6 +166,18 @@ def test_a_token_is_asked_for_where_only_storing_needs_it(
         )
         look.until(DONE)
         assert stored_here(node, large)
+
+
+def test_no_token_is_asked_for_where_none_would_help(
+    look: Looking, tmp_path: Path, large: Path
+) -> None:
+    with node_in(tmp_path / "node") as node:
+        look.go(f"http://files.example:{node.port}")
+        look.until(f"{STATE} === 'Serving'")
+        look.drop(large)
+        look.until("!document.getElementById('gate').hidden")
+        assert look.run("document.getElementById('token-form').hidden") is True
+        assert "the operator lists further names with --host" in look.text()
 
 
 def test_a_node_that_tells_only_whom_it_knows(look: Looking, tmp_path: Path, tokens: str) -> None:
@@ -218,6 +232,7 @@ def test_a_picture_is_looked_at(look: Looking, tmp_path: Path) -> None:
         look.run("document.querySelectorAll('#found button')[1].click()")
         look.until(f"document.querySelector('#preview img')?.naturalWidth === {WIDTH}")
         seen(look, DARK, "picture")
+        assert look.complaints() == []
 
 
 def test_names_come_page_by_page(look: Looking, tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ class Looking:
         # Told with the bodies that it sends, the browser would say nothing else for minutes.
         self.do("Network.enable", maxPostDataSize=1)
         self.do("DOM.enable")
+        self.do("Log.enable")
 
     def do(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Have the browser do something with the page."""
@@ -172,6 +173,10 @@ class Looking:
             " node.failureSummary)}))))"
         )
         return [json.dumps(each, indent=1) for each in json.loads(found)]
+
+    def complaints(self) -> list[str]:
+        """Return what scripts and the browser wrote on the console: errors, policies broken."""
+        return [f"{each.text} ({each.script})" for each in self.browser.said]
 
     def elsewhere(self, url: str) -> list[str]:
         """Return what the page asked for that was not below a URL."""

@@ -32,6 +32,8 @@ export class Trouble extends Error {
 export function explain(status, text) {
     try {
         const told = JSON.parse(text);
+        // Whoever may not, reads why in the detail alone.
+        if ([401, 403].includes(status) && told.detail) return told.detail;
         if (told.title) return told.detail ? `${told.title}: ${told.detail}` : told.title;
     } catch {
         // Not the node's own words: a proxy's.

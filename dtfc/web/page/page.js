@@ -76,7 +76,7 @@ async function look() {
             unreadable = true;
             setState("warn", "Not readable");
             document.documentElement.classList.add("unreadable");
-            showGate("Not everything is shown", "This node tells only whom it knows", trouble);
+            showGate("This node tells only whom it knows", trouble);
         } else {
             setState("bad", "No answer");
             if (heardAt) say(byId("stale"), `What is shown is how it was at ${heardAt.toLocaleTimeString()}.`);
@@ -87,15 +87,18 @@ async function look() {
     }
 }
 
-function showGate(title, why, trouble) {
+function showGate(title, trouble) {
     byId("gate").hidden = false;
     say(byId("gate-title"), title);
-    const brought = token() ? "The token in this tab is not good for it. " : "";
-    say(byId("gate-why"), `${brought}${why}: ${trouble.message}`);
+    const brought = token() ? "The token in this tab is not good for it: " : "";
+    say(byId("gate-why"), `${brought}${trouble.message}.`);
+    // Where 401 is not the answer, no token helps.
+    byId("token-form").hidden = trouble.status !== 401 && !token();
     byId("token-forget").hidden = !token();
 }
 
 function hideGate() {
+    byId("token-form").hidden = false;
     document.documentElement.classList.remove("unreadable");
     byId("gate").hidden = !token();
     byId("token-forget").hidden = !token();
@@ -152,7 +155,7 @@ startUploads(
     () => {
         if (!byId("prefix").value) find();
     },
-    (trouble) => showGate("Files cannot be stored so", "This node takes them only from whom it knows", trouble),
+    (trouble) => showGate("Files are taken only from whom this node knows", trouble),
 );
 look();
 find();
