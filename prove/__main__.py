@@ -2,7 +2,7 @@
 
 --only NAME,…   only these: powercut, failures, killed, load, full, rot, cluster,
                 media, slow, descriptors, bombs, fuzz, paths,
-                smuggling, timing, browser, following, migration
+                smuggling, timing, browser, following, migration, uploads
 --share F       this part of each (default 1)
 --seed N        the same again
 """
@@ -34,6 +34,7 @@ from prove import (
     slow,
     smuggling,
     timing,
+    uploads,
 )
 from prove.figures import Row, table
 
@@ -57,6 +58,7 @@ PROOFS: dict[str, Callable[[int, float], list[Row]]] = {
     "browser": browser.prove,
     "following": following.prove,
     "migration": migration.prove,
+    "uploads": uploads.prove,
 }
 
 

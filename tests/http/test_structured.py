@@ -46,8 +46,7 @@ def test_a_boolean_comes_back_as_it_went(value: bool) -> None:  # noqa: FBT001 -
     assert parse_boolean("x", [boolean(value)]) is value
 
 
-@pytest.mark.parametrize("parse", [parse_count, parse_boolean])
-@given(text=st.text(max_size=30))
+@given(st.sampled_from([parse_count, parse_boolean]), st.text(max_size=30))
 def test_garbage_is_refused_and_no_more(
     parse: Callable[[str, list[str]], object], text: str
 ) -> None:

@@ -165,8 +165,7 @@ def test_no_id(text: str) -> None:
     assert not is_upload_id(text)
 
 
-@pytest.mark.parametrize("parse", [parse_metadata, parse_checksum, parse_concat])
-@given(text=st.text(max_size=60))
+@given(st.sampled_from([parse_metadata, parse_checksum, parse_concat]), st.text(max_size=60))
 def test_garbage_is_refused_and_no_more(parse: Callable[[list[str]], object], text: str) -> None:
     with contextlib.suppress(BadInput, UnknownUpload):
-        assert parse([text]) is not None
+        assert parse([text]) is not None  # what is there means something
