@@ -3,7 +3,7 @@
 --only NAME,…   only these: powercut, failures, killed, load, full, rot, cluster,
                 media, slow, descriptors, bombs, fuzz, paths,
                 smuggling, timing, browser, following, migration, restarts,
-                debian, stranger
+                debian, stranger, uploads, command
 --share F       this part of each (default 1)
 --seed N        the same again
 """
@@ -20,6 +20,7 @@ from prove import (
     bombs,
     browser,
     cluster,
+    command,
     debian,
     descriptors,
     failures,
@@ -38,6 +39,7 @@ from prove import (
     smuggling,
     stranger,
     timing,
+    uploads,
 )
 from prove.figures import Row, table
 
@@ -61,6 +63,8 @@ PROOFS: dict[str, Callable[[int, float], list[Row]]] = {
     "browser": browser.prove,
     "following": following.prove,
     "migration": migration.prove,
+    "uploads": uploads.prove,
+    "command": command.prove,
     "restarts": restarts.prove,
     "debian": debian.prove,
     "stranger": stranger.prove,

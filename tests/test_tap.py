@@ -49,6 +49,7 @@ NOTHING_GIVEN = {
     "peer-receivers": None,
     "peer-hedge": None,
     "loading-ranges": None,
+    "metalink": None,
     "accept-deletions": None,
     "peer-deletions": None,
     "deletion-ttl": None,

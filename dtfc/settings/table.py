@@ -347,6 +347,15 @@ class Settings:
         "chunk maps of the peers say, or the digest of the whole.",
         reloadable=True,
     )
+    metalink: str = setting(
+        PEERS,
+        "WHOM",
+        values.one_of("off", "public", "all"),
+        "public",
+        "Which of the peers that have a blob are named to clients, in Link fields and in .meta4: "
+        "those that everybody can reach, or all. off: nothing of it is answered.",
+        reloadable=True,
+    )
     accept_deletions: str = setting(
         PEERS,
         "ON",
