@@ -2,8 +2,8 @@
 
 --only NAME,…   only these: powercut, failures, killed, load, full, rot, cluster,
                 media, slow, descriptors, bombs, fuzz, paths,
-                smuggling, timing, browser, following, migration, uploads,
-                command
+                smuggling, timing, browser, following, migration, restarts,
+                debian, stranger, uploads, command
 --share F       this part of each (default 1)
 --seed N        the same again
 """
@@ -21,6 +21,7 @@ from prove import (
     browser,
     cluster,
     command,
+    debian,
     descriptors,
     failures,
     following,
@@ -32,9 +33,11 @@ from prove import (
     migration,
     paths,
     powercut,
+    restarts,
     rot,
     slow,
     smuggling,
+    stranger,
     timing,
     uploads,
 )
@@ -62,6 +65,9 @@ PROOFS: dict[str, Callable[[int, float], list[Row]]] = {
     "migration": migration.prove,
     "uploads": uploads.prove,
     "command": command.prove,
+    "restarts": restarts.prove,
+    "debian": debian.prove,
+    "stranger": stranger.prove,
 }
 
 

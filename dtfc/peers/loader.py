@@ -266,6 +266,10 @@ class Loader:
         """What is known of peers, and whom to ask first."""
         return self._around.picker
 
+    def share(self) -> None:
+        """Note that another process serves the same store from now on."""
+        self._around.shared = True
+
     def set_limits(self, limits: LoadLimits, peers: PeerLimits) -> None:
         """Put other limits in force, for what begins from now on."""
         self._around.limits = limits

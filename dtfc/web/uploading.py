@@ -262,7 +262,7 @@ class Uploading:
         self.uploads = uploads
         self._disk = disk
         self._clock = clock
-        self._shared = shared
+        self.shared = shared
         self._held: dict[str, Held] = {}
         self._look = LoopingCall(self._look_at_all)
         self._look.clock = clock
@@ -339,7 +339,7 @@ class Uploading:
     def _look_at_all(self) -> None:
         for held in list(self._held.values()):
             held.hurry()
-            if self._shared:
+            if self.shared:
                 self._disk.run(self.uploads.is_wanted, held.name).addCallbacks(
                     lambda wanted, held=held: held.end() if wanted else None,
                     lambda _failure: None,

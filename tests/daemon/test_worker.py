@@ -92,6 +92,9 @@ class PretendNode:
     def announce_end(self) -> None:
         self.events.append("announced")
 
+    def set_succeeded(self, *, yes: bool) -> None:
+        self.events.append(f"succeeded: {yes}")
+
     async def drain(self) -> None:
         self.events.append("draining")
         await self.drained
