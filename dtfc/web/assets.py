@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from string import Template
@@ -38,8 +39,9 @@ class Assets:
     others: dict[str, Asset]
 
 
+@cache
 def read_assets() -> Assets:
-    """Read all files of the page (blocks).
+    """Read all files of the page (blocks), once for all nodes of the process.
 
     Raises:
         OSError: they are not there.

@@ -18,10 +18,12 @@ from typing import Any
 
 import pytest
 
+from prove.chromium import Chromium
 from tests.etc.test_one_origin import HEIGHT, WIDTH, png
 from tests.support.live import MIB, LiveNode, free_port, sha512_of
 from tests.support.looking import DARK, DESK, PHONE, PHONE_DARK, Looking, View, looking
 from tests.support.paced import PacedPeer
+from tests.support.programs import require_program
 from tests.support.waiting import until
 
 VIEWS = (DESK, DARK, PHONE, PHONE_DARK)
@@ -41,9 +43,16 @@ def node_in(folder: Path, *flags: str) -> Iterator[LiveNode]:
     assert "Traceback" not in node.log()
 
 
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    require_program("chromium")
+    with Chromium(str(tmp_path_factory.mktemp("profile")), ["files.example"]) as browser:
+        yield browser
+
+
 @pytest.fixture
-def look(tmp_path: Path) -> Iterator[Looking]:
-    with looking(tmp_path / "browser", ("files.example",)) as page:
+def look(browser: Chromium, tmp_path: Path) -> Iterator[Looking]:
+    with looking(browser, tmp_path) as page:
         yield page
 
 

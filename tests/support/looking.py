@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from prove.chromium import Chromium, Page
-from tests.support.programs import require_npm_package, require_program
+from tests.support.programs import require_npm_package
 
 #: The folder that pictures are put into; a test's own where it is not set.
 PICTURES = "DTFC_PICTURES"
@@ -185,10 +185,14 @@ class Looking:
 
 
 @contextmanager
-def looking(folder: Path, hosts: tuple[str, ...] = ()) -> Iterator[Looking]:
-    """Open a browser with a page in it."""
-    require_program("chromium")
+def looking(browser: Chromium, folder: Path) -> Iterator[Looking]:
+    """Open a page in a browser; what was asked and said before is forgotten."""
     pictures = Path(os.environ.get(PICTURES) or folder / "pictures")
     pictures.mkdir(parents=True, exist_ok=True)
-    with Chromium(str(folder / "profile"), hosts) as browser:
-        yield Looking(browser, browser.page(), pictures)
+    browser.asked.clear()
+    browser.said.clear()
+    page = browser.page()
+    try:
+        yield Looking(browser, page, pictures)
+    finally:
+        page.close()
