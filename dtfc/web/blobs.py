@@ -154,9 +154,9 @@ class Blobs:
             info = await self._disk.run(self._store.stat, digest)
         except Absent:
             # How it is called elsewhere is for nobody here to vouch for.
-            needed.check(())
+            self._gate.check_names(needed, ())
         else:
-            needed.check(info.names)
+            self._gate.check_names(needed, info.names)
 
     # -- reading ------------------------------------------------------------
 

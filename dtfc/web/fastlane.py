@@ -33,6 +33,7 @@ from dtfc.access.links import without_signature
 from dtfc.http.heads import BadHead, HeadReader, Limits, RequestHead
 from dtfc.peers.receivers import LARGE
 from dtfc.web.hotblobs import HotBlob, HotBlobs
+from dtfc.web.tally import BLOB
 
 #: Who says so is bounded in what is large.
 NODE = b"dtfc-node"
@@ -160,14 +161,14 @@ class Hit(NamedTuple):
         line: the request line, for the access log.
         tail: what followed it.
         status: 200 for the whole, 206 for a part.
-        counts_as: what ``web.metrics`` counts it as.
+        counts_as: what ``web.tally`` counts it as.
     """
 
     blob: HotBlob
     line: str
     tail: Tail
     status: int
-    counts_as: tuple[str, int]
+    counts_as: tuple[str, str, int]
 
 
 #: A head, the first byte that it asks for, and how many.
@@ -269,7 +270,7 @@ class FastLane:
             return None
         status = 206 if found else 200
         line = data[: line_end - 2].decode("ascii")
-        hit = Hit(blob, line, known, status, ("GET", status))
+        hit = Hit(blob, line, known, status, ("GET", BLOB, status))
         match = hit, *span
         if found:
             _make_room(self._parts)

@@ -29,8 +29,8 @@ from dtfc.web.edge import Edge, EdgeTerms
 from dtfc.web.express import ExpressChannel
 from dtfc.web.fastlane import FastLane, Hit
 from dtfc.web.gate import caller_of
-from dtfc.web.metrics import Tally
 from dtfc.web.request import Request
+from dtfc.web.tally import BLOB, OTHER, Tally, route_of
 from dtfc.web.turnedaway import MOST_TURNED_AWAY, TurnedAway
 
 #: Seconds between two looks for connections that may be given up.
@@ -299,10 +299,12 @@ class Site(server.Site):
             if request.over is not None:
                 request.over()
             tally = self.tally
-            tally.requests[request.method.decode("ascii"), request.code] += 1
+            route = route_of(request.path)
+            tally.requests[request.method.decode("ascii"), route, request.code] += 1
             tally.sent += request.sentLength
             tally.received += request.body.received
             took = self.ticks() - request.started
+            tally.note(route, took)
             entry = entry_of(request, self.clock.seconds(), took)
             self._access_log(entry)
             if self.audit is not None and is_deed(request.method, request.code):
@@ -316,12 +318,15 @@ class Site(server.Site):
         tally.requests[hit.counts_as] += 1
         tally.hits += 1
         tally.sent += sent
+        if seconds:
+            tally.slow_hits += 1
+            tally.note(BLOB, seconds)
         said = hit.tail.referrer, hit.tail.agent
         self._access_log(Entry(now, channel.address, hit.line, hit.status, sent, seconds, *said))
 
     def log_refused(self, channel: Channel | TurnedAway, status: int) -> None:
         """Write a line for what never became a request, or was cut off (status 499)."""
-        self.tally.requests["-", status] += 1
+        self.tally.requests["-", OTHER, status] += 1
         self._access_log(
             Entry(
                 at=self.clock.seconds(),
