@@ -58,6 +58,7 @@ profile: $(VENV)/for-test
 docs: $(VENV)/for-run
 	$(BIN)/python -m dtfc.settings --toml > etc/dtfc.toml
 	$(BIN)/python -m dtfc.settings --update docs/running.md
+	$(BIN)/python -m dtfc.web docs/metrics.md etc/prometheus-alerts.yml
 
 clean:
 	rm -rf $(VENV) build dist dtfc.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
