@@ -79,7 +79,7 @@ class Reader:
             return 0, ""
         assert self._shell.stdin is not None
         assert self._shell.stdout is not None
-        self._shell.stdin.write(f"{command}\necho; echo '{_MARK}' $?\n")
+        self._shell.stdin.write(f"{command}\n_status=$?; echo; echo '{_MARK}' $_status\n")
         self._shell.stdin.flush()
         said = ""
         for line in self._shell.stdout:
