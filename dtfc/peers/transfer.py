@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from dtfc.digest import Digest
 from dtfc.disk import Lane
 from dtfc.errors import Absent, NoSpace, PeersUnreached, WrongDigest
+from dtfc.http.traces import carried, carrying
 from dtfc.peers.body import Body
 from dtfc.peers.chunkmaps import fetch_map
 from dtfc.peers.client import Reply
@@ -198,6 +199,8 @@ class Transfer:
         # Fired by the end, whatever it is.
         self._over: Deferred[BlobInfo] = Deferred()
         self._ended = False
+        # Of who wanted it first; timers know nothing of it.
+        self._trace = carried()
 
     @property
     def length(self) -> int | None:
@@ -312,7 +315,8 @@ class Transfer:
 
     def _do(self, coroutine: Any) -> Deferred[None]:
         """Run something beside the asks, until it ends or the transfer does."""
-        running: Deferred[None] = Deferred.fromCoroutine(coroutine)
+        with carrying(self._trace):
+            running: Deferred[None] = Deferred.fromCoroutine(coroutine)
         self._others.add(running)
         running.addErrback(self._fail)
         running.addBoth(lambda _result: self._others.discard(running))
@@ -365,7 +369,8 @@ class Transfer:
 
     def _begin(self, ask: Ask) -> None:
         request = self._requests[ask.number] = _Request(ask)
-        request.running = Deferred.fromCoroutine(self._ask(request))
+        with carrying(self._trace):
+            request.running = Deferred.fromCoroutine(self._ask(request))
         request.running.addErrback(self._broke, request)
 
     def _broke(self, failure: Failure, request: _Request) -> None:

@@ -32,6 +32,7 @@ from twisted.web.http import datetimeToString
 from dtfc.access.links import without_signature
 from dtfc.http.heads import BadHead, HeadReader, Limits, RequestHead
 from dtfc.peers.receivers import LARGE
+from dtfc.web.accesslog import About
 from dtfc.web.hotblobs import HotBlob, HotBlobs
 from dtfc.web.tally import BLOB
 
@@ -162,6 +163,7 @@ class Hit(NamedTuple):
         tail: what followed it.
         status: 200 for the whole, 206 for a part.
         counts_as: what ``web.tally`` counts it as.
+        about: for the access log.
     """
 
     blob: HotBlob
@@ -169,6 +171,7 @@ class Hit(NamedTuple):
     tail: Tail
     status: int
     counts_as: tuple[str, str, int]
+    about: About
 
 
 #: A head, the first byte that it asks for, and how many.
@@ -270,7 +273,8 @@ class FastLane:
             return None
         status = 206 if found else 200
         line = data[: line_end - 2].decode("ascii")
-        hit = Hit(blob, line, known, status, ("GET", BLOB, status))
+        about = About("GET", BLOB, "hot", data[len(_GET) : _HEX_END].decode("ascii").lower())
+        hit = Hit(blob, line, known, status, ("GET", BLOB, status), about)
         match = hit, *span
         if found:
             _make_room(self._parts)
