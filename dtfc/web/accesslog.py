@@ -44,6 +44,7 @@ CACHE = ("hot", "here", "loaded", "loading", "asked", "absent", "unreached")
 #: Characters of a Range field that are written.
 LONGEST_RANGE = 200
 
+_ALWAYS = frozenset({"request"})
 _ours = token_hex(4)
 _numbers = count()
 
@@ -166,7 +167,9 @@ def as_json(entry: Entry) -> str:
     if about.trace is not None:
         trace = about.trace
         told |= {"trace": trace.trace, "span": trace.span, "parent": trace.parent}
-    return json.dumps({name: value for name, value in told.items() if value != ""})
+    return json.dumps(
+        {name: value for name, value in told.items() if value != "" or name in _ALWAYS}
+    )
 
 
 def _said(text: str) -> str:
