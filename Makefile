@@ -8,7 +8,7 @@
 #   make simulate a flash crowd of NODES nodes: the scaling table (NODES=10,100,1000)
 #   make cluster whole nodes in a test tube, from a fresh seed on (ARGS="--seeds 1000 --jobs 2")
 #   make profile where a node's time goes        (ARGS=4: under the load of row 4)
-#   make docs    what is generated: the settings' reference, the sample configuration, parts of man/
+#   make docs    the site in site/, and what is made for it from the code
 #   make dist    a wheel and a source distribution, in dist/
 #   make deb     a Debian package, in dist/; asks PyPI for the libraries that are in it
 #   make clean   take all of it away, but not the store
@@ -57,10 +57,12 @@ cluster: $(VENV)/for-test
 profile: $(VENV)/for-test
 	$(BIN)/python -m bench.profile $(ARGS)
 
-docs: $(VENV)/for-run
+docs: $(VENV)/for-docs
 	$(BIN)/python -m dtfc.settings --toml > etc/dtfc.toml
 	$(BIN)/python -m dtfc.settings --update docs/running.md
 	$(BIN)/python -m dtfc.cli.manual man
+	$(BIN)/python -m dtfc.web docs/metrics.md etc/prometheus-alerts.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 dist: $(VENV)/for-test
 	$(BIN)/python setup.py --quiet sdist bdist_wheel
@@ -72,7 +74,7 @@ deb: dist
 	cp build/deb/dtfc_*.deb dist/
 
 clean:
-	rm -rf $(VENV) build dist dtfc.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist site dtfc.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf .import_linter_cache twisted/plugins/dropin.cache
 	find . -name __pycache__ -type d -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
 
@@ -87,4 +89,9 @@ $(VENV)/for-run: setup.cfg setup.py dtfc/__init__.py | $(VENV)/pyvenv.cfg
 $(VENV)/for-test: $(VENV)/for-run
 	@echo "Installing what tests and checks need into $(VENV) ..."
 	@$(PIP) --editable '.[test,lint]'
+	@touch $@
+
+$(VENV)/for-docs: $(VENV)/for-run
+	@echo "Installing what the documentation needs into $(VENV) ..."
+	@$(PIP) --editable '.[docs]'
 	@touch $@

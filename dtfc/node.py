@@ -230,6 +230,7 @@ class Node(MultiService):
         self._http: PeerHTTP | None = None
         self._writer: Writer | None = None
         self._metrics: Metrics | None = None
+        self._reread = {"ok": 0, "failed": 0}
         self._replays: SharedReplays | None = None
         self._uploading: Uploading | None = None
         self._uploads: UploadPages | None = None
@@ -371,6 +372,8 @@ class Node(MultiService):
             peers=self._how_peers_are,
             deletions=self._deletions,
             receivers=self._receivers,
+            checks=self._gate.checks,
+            reread=self._reread,
         )
         self._metrics.of_couchdb = self._beside.metrics
         replicas = self._open_replicas(settings)
@@ -559,6 +562,10 @@ class Node(MultiService):
         if self._mirrors is not None and self._metalinks is not None:
             self._mirrors.naming = Naming(settings.metalink)
             self._metalinks.zone = settings.zone or ""
+
+    def reloaded(self, *, well: bool) -> None:
+        """Count a reload."""
+        self._reread["ok" if well else "failed"] += 1
 
     def _share_replays(self, shared: Secrets | None) -> None:
         """Remember signed requests together with the node's other processes.

@@ -250,7 +250,9 @@ class Rounds:
         self._flip(self.victim, half)
         before = self._times()
         self._begin(_AT_ONCE, *([self.good] if peer else []))
-        metric = re.compile(r"^dtfc_scrub_last_pass_timestamp_seconds ([0-9.e+]+)$", re.MULTILINE)
+        metric = re.compile(
+            r"^dtfc_scrub_last_success_timestamp_seconds ([0-9.e+]+)$", re.MULTILINE
+        )
 
         def passed() -> bool:
             match = metric.search(ask_text(self.victim.port, "/metrics"))

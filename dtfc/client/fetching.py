@@ -97,6 +97,9 @@ class _Watcher:
     def failed(self, peer: str) -> None:
         """The transfer asks another one."""
 
+    def fetched(self, peer: str, result: str) -> None:
+        """Nobody counts."""
+
     def has(self, peer: str) -> None:
         """It is asked anyway."""
 

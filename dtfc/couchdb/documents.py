@@ -63,10 +63,12 @@ class Page:
     Args:
         changes: in the order of the feed.
         since: the sequence to go on from, as JSON.
+        pending: changes that come after these; None where it is not said.
     """
 
     changes: tuple[Change, ...]
     since: str
+    pending: int | None = None
 
 
 def parse_page(body: bytes) -> Page:
@@ -81,7 +83,12 @@ def parse_page(body: bytes) -> Page:
         raise ValueError("it has no results")  # noqa: TRY004 -- what came is wrong, not our types
     if "last_seq" not in found:
         raise ValueError("it has no last_seq")
-    return Page(tuple(map(_change, found["results"])), sequence(found["last_seq"]))
+    pending = found.get("pending")
+    return Page(
+        tuple(map(_change, found["results"])),
+        sequence(found["last_seq"]),
+        pending if type(pending) is int and pending >= 0 else None,
+    )
 
 
 def _change(found: object) -> Change:

@@ -57,6 +57,9 @@ class FollowerStatus:
         heard: seconds since the database answered last; None if it never did.
         counts: changes, documents, entries that make no sense, readings from the
             beginning, failures.
+        lag: changes that are still to be read, as far as the database says.
+        kept: when the database was last told how far it is read, in seconds since
+            1970; 0 if it was not.
     """
 
     database: str
@@ -65,6 +68,8 @@ class FollowerStatus:
     complete: bool
     heard: float | None
     counts: dict[str, int]
+    lag: int = 0
+    kept: float = 0.0
 
 
 class Follower:
@@ -109,6 +114,8 @@ class Follower:
         self._kept = float("-inf")
         self._looked = float("-inf")
         self._may_keep = True
+        self._kept_at = 0.0
+        self._lag = 0
         self._background = Background(self._run, self._ended)
         self._waiting: Deferred[bool] | None = None
         self._asked: list[Deferred[bool]] = []
@@ -165,6 +172,8 @@ class Follower:
             self._known.complete,
             None if self._heard is None else self._ticks() - self._heard,
             dict(self._counts),
+            self._lag,
+            self._kept_at,
         )
 
     async def _run(self) -> None:
@@ -276,6 +285,11 @@ class Follower:
             while True:
                 page = await coming
                 self._heard = self._ticks()
+                # CouchDB says how many come behind a page; where nobody does, a full one
+                # tells that there are some.
+                self._lag = len(page.changes) + (
+                    int(len(page.changes) == PAGE) if page.pending is None else page.pending
+                )
                 if not page.changes and page.since == self._known.since:
                     return came
                 if page.changes:
@@ -299,6 +313,7 @@ class Follower:
         self._known = await self._disk.run(self._references.state, name)
         self._applied()
         self._counts["changes"] += len(page.changes)
+        self._lag = max(0, self._lag - len(page.changes))
         self._counts["documents"] += len(states)
         self._counts["senseless"] += wrong
 
@@ -321,6 +336,8 @@ class Follower:
         checkpoint = Checkpoint(known.since, known.written, known.scan)
         kept = await self._database.keep(checkpoint)
         self._kept = self._ticks()
+        if kept:
+            self._kept_at = self._clock.seconds()
         if self._may_keep and not kept:
             self._log.warn(
                 "the node's user may not write _local documents in {name}: it is read from its "

@@ -24,7 +24,7 @@ from dtfc.daemon.place import FIRST_SOCKET, Ended, Place, Spawn, of_each
 from dtfc.daemon.tls import Keys
 from dtfc.settings import Settings
 from dtfc.settings.plain import to_plain
-from dtfc.web.families import Family, Sums
+from dtfc.web.families import RELOADS, Family, Sums, told_by
 from dtfc.web.samples import totals_of
 
 PING_PERIOD = 2.0
@@ -88,6 +88,7 @@ class Crew(Service):
         self._ports: list[IListeningPort] = []
         self._places = [Place(self, index, reactor) for index in range(settings.workers)]
         self._sums = Sums()
+        self._reread = {"ok": 0, "failed": 0}
         self._served = False
         self._failures = 0
         self._ready: Deferred[None] = Deferred()
@@ -186,6 +187,10 @@ class Crew(Service):
 
     def _tell_settings(self) -> None:
         self._tell_all("reload", settings=self._plain_settings(), keys=self._keys())
+
+    def reloaded(self, *, well: bool) -> None:
+        """Count a reload."""
+        self._reread["ok" if well else "failed"] += 1
 
     def reopen_log(self) -> None:
         """Have every worker open the log file anew."""
@@ -363,7 +368,7 @@ class Crew(Service):
     def families(self) -> list[Family]:
         """Return what all workers together have counted, and what is told of each."""
         together = self._sums.with_living(place.families for place in self._places)
-        return [*together, *of_each(self._places)]
+        return [*together, *of_each(self._places), told_by(RELOADS, "result", self._reread)]
 
     def _look_whether_left(self) -> None:
         left = self._left

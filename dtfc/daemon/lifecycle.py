@@ -64,6 +64,9 @@ class Served(Protocol):
     def reload(self, settings: Settings) -> None:
         """Put new settings in force, all or (raising ``BadSetting``) nothing."""
 
+    def reloaded(self, *, well: bool) -> None:
+        """Count a reload, and whether the new settings are in force."""
+
     def reopen_log(self) -> None:
         """Have every other process open the log file anew."""
 
@@ -236,6 +239,7 @@ class Daemon(MultiService):
         except Exception:  # noqa: BLE001 - whatever is wrong with it, the old one holds
             self._log.failure("the reload failed; everything is as it was")
             outcome = "reload failed; "
+        self._node.reloaded(well=not outcome)
         self.reopen_log()
         self._notifier.ready(outcome + self._node.status())
 

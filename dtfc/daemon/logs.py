@@ -67,6 +67,7 @@ class Messages:
 def _as_json(event: LogEvent) -> str:
     level = event.get("log_level")
     entry = {
+        "kind": "message",
         "at": round(event.get("log_time", 0.0), 3),
         "level": level.name if level is not None else "info",
         "from": event.get("log_namespace", ""),

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from dtfc.daemon.comeback import Comeback
 from dtfc.daemon.control import Inbox, Message, pack
-from dtfc.web.families import REQUESTS, STALL_MAX, Family, Kind, from_plain
+from dtfc.web.families import REQUESTS, STALL_MAX, Family, from_plain, told_by
 
 #: Descriptors of a worker: what it hears, and what it tells. The reader keeps
 #: standard error for last words.
@@ -251,32 +251,20 @@ def _how(reason: Failure) -> str:
 
 def of_each(places: Sequence[Place]) -> list[Family]:
     """Return what is told of each place by itself."""
-    told: list[tuple[str, str, Kind, Callable[[Place], float]]] = [
-        ("up", "Whether this worker serves.", "gauge", lambda place: place.ready),
-        ("starts", "Workers started in this place.", "counter", lambda place: place.starts),
-        ("requests", "Answers of this worker.", "counter", lambda place: place.answered),
-        (
-            "connections",
-            "Connections of this worker now.",
-            "gauge",
-            lambda place: place.connections,
-        ),
-        (
-            "loop_stall_seconds_max",
-            "The longest stall of this worker's loop.",
-            "gauge",
-            lambda place: place.longest_stall,
-        ),
-    ]
+    counts: dict[str, Callable[[Place], float]] = {
+        "up": lambda place: place.ready,
+        "starts": lambda place: place.starts,
+        "requests": lambda place: place.answered,
+        "connections": lambda place: place.connections,
+        "loop_stall_seconds_max": lambda place: place.longest_stall,
+    }
     return [
-        Family(
+        told_by(
             f"dtfc_worker_{name}",
-            text,
-            kind,
-            "same",
-            {(("worker", str(place.index)),): float(of(place)) for place in places},
+            "worker",
+            {str(place.index): float(of(place)) for place in places},
         )
-        for name, text, kind, of in told
+        for name, of in counts.items()
     ]
 
 

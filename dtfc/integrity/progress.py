@@ -48,6 +48,16 @@ class Progress:
         """Whether a pass has begun and not ended."""
         return self.began > self.ended
 
+    @property
+    def ratio(self) -> float:
+        """How much of the store this pass has read, or the last one: 0 to 1.
+
+        It goes by digest, and digests lie evenly.
+        """
+        if not self.under_way:
+            return 1.0 if self.ended > 0 else 0.0
+        return 0.0 if self.cursor is None else int(self.cursor.hex[:8], 16) / 2**32
+
     def new_pass(self, now: float) -> Progress:
         """Return what it is when a pass begins."""
         return Progress(began=now, ended=min(self.ended, now - 1e-6))

@@ -72,6 +72,8 @@ class Job:
     for_slow: bool = False
     """Whether that one is too slow, not silent."""
     for_wanted: bool = False
+    hedges: bool = False
+    """Whether it was asked because another was late or slow, and has not begun to send."""
     gives_way: bool = False
     """Whether its peer said that others may go before it."""
     _looked: float = field(default=0.0)

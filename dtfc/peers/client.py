@@ -29,6 +29,7 @@ from zope.interface import implementer
 
 from dtfc import __version__
 from dtfc.http.ranges import range_field
+from dtfc.http.traces import FIELD, carried
 from dtfc.peers.body import Body, PeerLimits, Remainder
 from dtfc.peers.connections import Connections
 from dtfc.peers.failure import PeerFailure, cancelled, in_words, one_line, own_failure
@@ -205,7 +206,7 @@ class PeerHTTP:
         """
         if peer.startswith(DNS):
             raise PeerFailure("DNS has not said yet where its nodes are")
-        headers = Headers({b"User-Agent": [_USER_AGENT]})
+        headers = _first_fields()
         if partial:
             headers.addRawHeader(PARTIAL.encode("ascii"), WAIT.encode("ascii"))
         if node is not None and (end is None or end - start > LARGE):
@@ -236,7 +237,7 @@ class PeerHTTP:
         Raises:
             PeerFailure: no connection, no answer in time or none that is whole.
         """
-        headers = Headers({b"User-Agent": [_USER_AGENT]})
+        headers = _first_fields()
         if message is not None:
             headers.addRawHeader(b"Content-Type", b"application/json")
         try:
@@ -319,7 +320,7 @@ class PeerHTTP:
             ask_first=body.ask_first,
             sent=lambda: waiting.append(self._clock.callLater(patience, give_up)),
         )
-        headers = Headers({b"User-Agent": [_USER_AGENT]})
+        headers = _first_fields()
         if body.ask_first:
             headers.addRawHeader(b"Expect", b"100-continue")
         for name, value in body.fields:
@@ -373,6 +374,15 @@ class PeerHTTP:
             request.cancel()
         if self._connections is not None:
             await self._connections.close()
+
+
+def _first_fields() -> Headers:
+    """Return who asks, and for whose trace."""
+    headers = Headers({b"User-Agent": [_USER_AGENT]})
+    trace = carried()
+    if trace is not None:
+        headers.addRawHeader(FIELD.encode("ascii"), trace.field.encode("ascii"))
+    return headers
 
 
 def open_peer_http(

@@ -102,6 +102,10 @@ class Dealing:
         self._queue = deque(self._records)
         self._jobs: dict[int, Job] = {}
         self._asks = 0
+        self.hedges = 0
+        """Asks because another peer was late or slow."""
+        self.hedges_won = 0
+        """Those whose answer was taken."""
         self._now = 0.0
         # One more peer is asked at a time for each that did not have it.
         self._width = 1
@@ -173,8 +177,16 @@ class Dealing:
                 break
             if not self._jobs:
                 self.length = None
-            actions.append(self._ask(peer, self.held.front, None))
+            beside_late = len(self._jobs) >= self._width
+            ask = self._ask(peer, self.held.front, None)
+            actions.append(ask)
+            if beside_late:
+                self._hedges(ask)
         return actions
+
+    def _hedges(self, ask: Ask) -> None:
+        self.hedges += 1
+        self._jobs[ask.number].hedges = True
 
     def _ask_for_wanted(self) -> list[Action]:
         """Ask for bytes that somebody waits for, if they do not come soon."""
@@ -430,6 +442,7 @@ class Dealing:
             ask = self._ask(peer, job.at, end)
             self._jobs[ask.number].rival_of = job.number
             self._jobs[ask.number].for_slow = not silent
+            self._hedges(ask)
             return [ask]
         return []
 

@@ -382,13 +382,17 @@ class Deletions:
         """
         return self._memory.pending_count()
 
-    def pending_by_peer(self) -> dict[str, int]:
-        """Return how many acknowledgements of each peer are missing (blocks).
+    def pending_by_peer(self) -> dict[str, tuple[int, float]]:
+        """Return how many acknowledgements of each peer are missing, and since when (blocks).
+
+        Returns:
+            By peer, those of the list among them with none missing, too; the time is
+            that of the oldest deletion, in seconds since 1970, 0 where none is missing.
 
         Raises:
             StoreFailure: the catalog cannot be read.
         """
-        return self._memory.pending_by_peer()
+        return dict.fromkeys(self._peers(), (0, 0.0)) | self._memory.pending_by_peer()
 
     def remembered(self) -> int:
         """Return how many records there are (blocks).

@@ -72,6 +72,9 @@ class Register(Protocol):
     def lacks(self, peer: str, digest: Digest) -> None:
         """A peer said that it does not have the blob."""
 
+    def fetched(self, peer: str, result: str) -> None:
+        """What became of one request to a peer."""
+
     def landed(self, flight: Flight) -> None:
         """It is over, and nothing of it is open any more."""
 
@@ -280,9 +283,15 @@ class Flight:
     def _forget(self, waiter: Deferred[None]) -> None:
         self._waiters.pop(waiter, None)
 
+    def joined(self) -> None:
+        """One more client wants it."""
+        self._around.counters.waiters += self.holders > 0
+        self.holders += 1
+
     def left(self) -> None:
         """One of the clients does not want it any more."""
         self.holders -= 1
+        self._around.counters.waiters -= self.holders > 0
         if self.holders == 0 and not self._worth_finishing():
             self.stop(Draining())
 
@@ -509,6 +518,10 @@ class Flight:
     def lacks(self, peer: str) -> None:
         """A peer said that it does not have the blob."""
         self._register.lacks(peer, self.digest)
+
+    def fetched(self, peer: str, result: str) -> None:
+        """What became of one request to a peer."""
+        self._register.fetched(peer, result)
 
     def _log_end(self, mood: str, transfer: Transfer, seconds: float) -> None:
         by_peer = [f"{peer} ({count})" for peer, count in transfer.from_peers.items()]

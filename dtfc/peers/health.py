@@ -41,6 +41,11 @@ LONGEST_LIARS_REST = 86400.0
 """... doubled each time, up to this."""
 
 
+RESULTS = ("ok", "absent", "refused", "unreached", "broken", "dropped")
+"""What becomes of one request of a load to a peer: it sent all that it was asked for, does
+not have it, has said no, gave no answer, broke off; or it was no longer wanted."""
+
+
 class Average:
     """A mean whose older parts count less.
 
@@ -131,7 +136,7 @@ class Rest:
 class Health:
     """What is known of one peer."""
 
-    __slots__ = ("dead", "failures", "first_byte", "lies", "lying", "rate", "received")
+    __slots__ = ("dead", "failures", "fetches", "first_byte", "lies", "lying", "rate", "received")
 
     def __init__(self) -> None:
         self.first_byte = Average(USUAL_FIRST_BYTE, _DOUBT)
@@ -141,6 +146,7 @@ class Health:
         self.failures = 0
         self.lies = 0
         self.received = 0
+        self.fetches = dict.fromkeys(RESULTS, 0)
 
     def answered(self, seconds: float, now: float) -> None:
         """It sent the head of an answer after so many seconds."""

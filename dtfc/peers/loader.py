@@ -91,7 +91,7 @@ class Load:
     def __init__(self, flight: Flight) -> None:
         self._flight = flight
         self._left = False
-        flight.holders += 1
+        flight.joined()
 
     @property
     def digest(self) -> Digest:
@@ -422,6 +422,10 @@ class Loader:
     def delivered(self, peer: str, count: int, seconds: float) -> None:
         """So many bytes came in so many seconds."""
         self._around.picker.delivered(peer, count, seconds, self._around.clock.seconds())
+
+    def fetched(self, peer: str, result: str) -> None:
+        """What became of one request to a peer."""
+        self._around.picker.fetched(peer, result)
 
     def failed(self, peer: str) -> None:
         """A peer could not be reached, or broke off."""

@@ -22,8 +22,8 @@ The order, each line deciding where those before it leave a draw:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from dtfc.digest import Digest
@@ -62,6 +62,8 @@ class PeerStatus:
         failures: how often it could not be reached, or broke off.
         lies: how often it sent wrong bytes.
         received: bytes that came from it.
+        fetches: requests of loads to it, by what became of them
+            (:data:`dtfc.peers.health.RESULTS`).
     """
 
     url: str
@@ -74,6 +76,7 @@ class PeerStatus:
     failures: int
     lies: int
     received: int
+    fetches: Mapping[str, int] = field(default_factory=dict)
 
 
 class Picker:
@@ -184,6 +187,10 @@ class Picker:
         """A peer sent so many bytes of a body in so many seconds, its head not counted."""
         self._of(peer).delivered(count, seconds, now)
 
+    def fetched(self, peer: str, result: str) -> None:
+        """Note what became of a request to a peer."""
+        self._of(peer).fetches[result] += 1
+
     def failed(self, peer: str, now: float) -> None:
         """A peer could not be reached, gave no usable answer, or broke off."""
         self._of(peer).failed(now, self._random)
@@ -259,6 +266,7 @@ class Picker:
             failures=health.failures,
             lies=health.lies,
             received=health.received,
+            fetches=dict(health.fetches),
         )
 
 

@@ -271,6 +271,8 @@ class Pull(Doubting):
         # Of what it was asked for, some may have come from a rival meanwhile.
         job.at = min(max(job.at, job.ask.start), end)
         job.takes(self._now)
+        self.hedges_won += job.hedges
+        job.hedges = False
         self._records[job.peer].proven = True
         actions: list[Action] = []
         for other in list(self._jobs.values()):

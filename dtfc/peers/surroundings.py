@@ -39,6 +39,9 @@ class Counters:
         resumed_bytes: bytes that were left by earlier loads and taken up again.
         refetched_bytes: of those received, the ones that had been here before.
         wrong_chunks: chunks that had come and turned out to be wrong.
+        hedges_won: asks because another peer was late or slow, whose answer was taken.
+        hedges_lost: those whose answer was not.
+        waiters: clients that wait for a load that was begun for another one.
     """
 
     running: int = 0
@@ -54,6 +57,9 @@ class Counters:
     resumed_bytes: int = 0
     refetched_bytes: int = 0
     wrong_chunks: int = 0
+    hedges_won: int = 0
+    hedges_lost: int = 0
+    waiters: int = 0
 
 
 @dataclass(frozen=True, slots=True)

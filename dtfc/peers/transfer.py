@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from dtfc.digest import Digest
 from dtfc.disk import Disk, Lane
 from dtfc.errors import Absent, NoSpace, PeersUnreached, WrongDigest
+from dtfc.http.traces import carried, carrying
 from dtfc.peers.body import Body
 from dtfc.peers.chunkmaps import fetch_map
 from dtfc.peers.client import PeerHTTP, Reply
@@ -68,6 +69,10 @@ __all__ = ["Counters", "LoadLimits", "Transfer"]
 
 WISHES_EVERY = 0.1
 """Seconds between two looks whether another process wishes for a part."""
+
+
+_HAS_IT_NOT = (404, 410)
+_HAS_IT = (200, 206)
 
 
 class Named(Protocol):
@@ -181,6 +186,9 @@ class Watcher(Protocol):
     def lacks(self, peer: str) -> None:
         """It said that it does not have the blob."""
 
+    def fetched(self, peer: str, result: str) -> None:
+        """What became of one request to it: one of :data:`dtfc.peers.health.RESULTS`."""
+
 
 class _Request:
     """One ask in progress."""
@@ -195,6 +203,8 @@ class _Request:
         self.dropped = False
         self.inside = False
         """Whether it is its own doing that is being performed."""
+        self.result = "dropped"
+        """What became of its body, one of :data:`dtfc.peers.health.RESULTS`."""
 
     def let_go(self) -> None:
         """Drop what there is of the response."""
@@ -271,6 +281,8 @@ class Transfer:
         # Fired by the end, whatever it is.
         self._over: Deferred[BlobInfo] = Deferred()
         self._ended = False
+        # Of who wanted it first; timers know nothing of it.
+        self._trace = carried()
 
     @property
     def length(self) -> int | None:
@@ -322,6 +334,9 @@ class Transfer:
 
     def _stop(self) -> None:
         self._ended = True
+        counters = self._around.counters
+        counters.hedges_won += self._pull.hedges_won
+        counters.hedges_lost += self._pull.hedges - self._pull.hedges_won
         for timer in (self._timer, self._wishes):
             if timer is not None:
                 timer.cancel()
@@ -382,7 +397,8 @@ class Transfer:
 
     def _do(self, coroutine: Any) -> Deferred[None]:
         """Run something beside the asks, until it ends or the transfer does."""
-        running: Deferred[None] = Deferred.fromCoroutine(coroutine)
+        with carrying(self._trace):
+            running: Deferred[None] = Deferred.fromCoroutine(coroutine)
         self._others.add(running)
         running.addErrback(self._fail)
         running.addBoth(lambda _result: self._others.discard(running))
@@ -435,7 +451,8 @@ class Transfer:
 
     def _begin(self, ask: Ask) -> None:
         request = self._requests[ask.number] = _Request(ask)
-        request.running = Deferred.fromCoroutine(self._ask(request))
+        with carrying(self._trace):
+            request.running = Deferred.fromCoroutine(self._ask(request))
         request.running.addErrback(self._broke, request)
 
     def _broke(self, failure: Failure, request: _Request) -> None:
@@ -493,12 +510,14 @@ class Transfer:
                 node=self._around.picker.one_of_many,
             )
         except PeerFailure as failure:
+            self._watcher.fetched(ask.peer, "unreached")
             self._tell(request, Failed(ask.number, failure.reason))
             return
         request.reply = reply
         self._watcher.answered(ask.peer, clock.seconds() - asked)
         self._tell(request, Answered(ask.number, reply.status, reply.fields))
         if request.take is None or request.dropped:
+            self._watcher.fetched(ask.peer, _without_body(reply.status))
             return
         # Else with the first bytes; but other processes look at what this makes.
         first = self._around.shared or not request.take.count
@@ -514,6 +533,7 @@ class Transfer:
             await self._take(request, request.take, reply)
         finally:
             brought = self.from_peers.get(ask.peer, 0) - before
+            self._watcher.fetched(ask.peer, request.result)
             self._watcher.delivered(ask.peer, brought, clock.seconds() - begun)
 
     async def _take(self, request: _Request, take: Take, reply: Reply) -> None:
@@ -548,6 +568,7 @@ class Transfer:
             body.abort("is not wanted any more")
             self._count_received(body, counted)
             self._count_refetched(body.skipped)
+        request.result = "ok" if body.cut is None else "broken"
         if body.surplus:
             self._note(Note(request.ask.peer, "sent more than it had announced"))
         self._tell(request, Ended(take.number, body.cut, broken_off=body.broken_off))
@@ -678,3 +699,10 @@ class Transfer:
     def _count_refetched(self, count: int) -> None:
         self.refetched += count
         self._around.counters.refetched_bytes += count
+
+
+def _without_body(status: int) -> str:
+    """Say what became of a request whose answer has no body that is wanted."""
+    if status in _HAS_IT_NOT:
+        return "absent"
+    return "dropped" if status in _HAS_IT else "refused"

@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from dtfc.digest import Digest
 from dtfc.disk import Disk
 from dtfc.errors import DtfcError, QueueFull, QuorumMissed
+from dtfc.http.traces import Trace, carried, carrying
 from dtfc.media_types import content_type
 from dtfc.peers.roster import Roster
 from dtfc.replicas.copyfilter import CopyFilter, Described
@@ -96,7 +97,7 @@ class Replicas:
         )
         self.counts = self._copying.counts
         self._works: dict[Digest, Work] = {}
-        self._fresh: OrderedDict[Digest, None] = OrderedDict()
+        self._fresh: OrderedDict[Digest, Trace | None] = OrderedDict()
         self._awaited: set[str] = set()
         self._chores = False
         self._adopt_at = float("-inf")
@@ -209,7 +210,7 @@ class Replicas:
         if work is not None:
             work.again = True
         elif len(self._fresh) < FRESH:
-            self._fresh[digest] = None
+            self._fresh[digest] = carried()
             self._feed()
         else:
             self._more = True
@@ -222,11 +223,12 @@ class Replicas:
 
     def _begin(self, digest: Digest) -> None:
         fresh = digest in self._fresh
-        self._fresh.pop(digest, None)
+        trace = self._fresh.pop(digest, None)
         if digest in self._works or self._stopping:
             return
         work = self._works[digest] = Work(digest)
-        running = Deferred.fromCoroutine(self._work(work, fresh=fresh))
+        with carrying(trace):
+            running = Deferred.fromCoroutine(self._work(work, fresh=fresh))
         if not running.called:
             work.running = running
         running.addErrback(self._broken)
@@ -262,7 +264,9 @@ class Replicas:
         self._hungry = True
         if not self._feeding and not self._stopping:
             self._feeding = True
-            feeding = Deferred.fromCoroutine(self._fed())
+            # Whoever's request it is that makes room: what is taken up is others'.
+            with carrying(None):
+                feeding = Deferred.fromCoroutine(self._fed())
             feeding.addErrback(lambda failure: self._log.failure("the queue of copies", failure))
 
     async def _fed(self) -> None:

@@ -34,11 +34,20 @@ def spliced(document: str) -> str:
     Raises:
         ValueError: the document does not have both lines.
     """
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"there are no lines {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{markdown()}\n{END}{after}"
+    return replaced(document, BEGIN, END, markdown())
+
+
+def replaced(document: str, begin: str, end: str, made: str) -> str:
+    """Return a document with what stands between two lines replaced.
+
+    Raises:
+        ValueError: the document does not have both lines.
+    """
+    before, first, rest = document.partition(begin)
+    _, last, after = rest.partition(end)
+    if not first or not last:
+        raise ValueError(f"there are no lines {begin} and {end}")
+    return f"{before}{begin}\n\n{made}\n{end}{after}"
 
 
 def sample() -> str:

@@ -300,17 +300,20 @@ class Memory:
         query = "SELECT count(*) FROM deliveries WHERE state = 'pending'"
         return int(self._catalog.read(query)[0][0])
 
-    def pending_by_peer(self) -> dict[str, int]:
-        """Say how many deliveries to each peer have not been made.
+    def pending_by_peer(self) -> dict[str, tuple[int, float]]:
+        """Return how many deliveries have not been made, and since when the oldest was to be.
+
+        Returns:
+            By peer; the time in seconds since 1970.
 
         Raises:
             StoreFailure: the catalog cannot be read.
         """
         query = (
-            "SELECT peer, count(*) FROM deliveries WHERE state = 'pending'"
-            " GROUP BY peer ORDER BY peer"
+            "SELECT d.peer, count(*), min(r.made) FROM deliveries d"
+            " JOIN receipts r ON r.id = d.receipt WHERE d.state = 'pending' GROUP BY d.peer"
         )
-        return dict(self._catalog.read(query))
+        return {peer: (count, made) for peer, count, made in self._catalog.read(query)}
 
     def pending(self, peer: str, limit: int) -> list[tuple[str, int, Record]]:
         """List what a peer has still to hear.

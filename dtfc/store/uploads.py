@@ -116,6 +116,8 @@ class Uploads:
         # Whatever a system calls its boots, it fits into the line.
         self._boot = "-" if boot is None else hashlib.sha256(boot).hexdigest()[:36]
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self.expired = 0
+        """How many were removed because nobody went on with them."""
         self._lock = threading.Lock()
 
     def create(self, announced: Announced) -> Upload:
@@ -399,7 +401,9 @@ class Uploads:
         """
         with self._volume.failing("list the uploads"):
             names = {each.partition(".")[0] for each in os.listdir(self._folder)}
-        return sum(self._expired(name, before) for name in names)
+        count = sum(self._expired(name, before) for name in names)
+        self.expired += count
+        return count
 
     def _expired(self, name: str, before: float) -> bool:
         path = f"{self._folder}/{name}"

@@ -14,6 +14,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import count
+from secrets import token_hex
 from typing import Any, NamedTuple
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -21,6 +23,7 @@ from twisted.logger import Logger
 from twisted.web.http import datetimeToLogString
 
 from dtfc.disk import Disk, InlineDisk
+from dtfc.http.traces import Trace
 from dtfc.web.auditlog import as_line
 
 #: Seconds for which lines are gathered; what a kill -9 may cost the log.
@@ -31,6 +34,51 @@ MOST_LINES = 1000
 
 #: Lines that may wait for a disk that does not take them; then the loop waits.
 MOST_WAITING = 20_000
+
+
+#: How the blob was had that was asked for: kept open; on the disk; loaded from peers, then
+#: sent; sent to a peer while it is loaded; peers were asked what they know of it (HEAD);
+#: nobody has it; not everybody could be asked.
+CACHE = ("hot", "here", "loaded", "loading", "asked", "absent", "unreached")
+
+#: Characters of a Range field that are written.
+LONGEST_RANGE = 200
+
+_ALWAYS = frozenset({"request"})
+_ours = token_hex(4)
+_numbers = count()
+
+
+def new_id() -> str:
+    """Return an id of a request that no other has, of whatever process."""
+    return f"{_ours}-{next(_numbers):x}"
+
+
+class About(NamedTuple):
+    """What only the JSON form says of a request.
+
+    Args:
+        method: of the request; empty for what never became one.
+        route: the class of its URL, as in metrics.
+        cache: one of :data:`CACHE`; empty if it is about no blob.
+        digest: the blob, where it is known.
+        received: bytes of the request's body.
+        range: its Range field; empty if it has none.
+        id: of the request; empty for a new one.
+        trace: what it is a part of; None if it is of no trace.
+    """
+
+    method: str = ""
+    route: str = "other"
+    cache: str = ""
+    digest: str = ""
+    received: int = 0
+    range: str = ""
+    id: str = ""
+    trace: Trace | None = None
+
+
+NOTHING = About()
 
 
 class Entry(NamedTuple):
@@ -46,6 +94,8 @@ class Entry(NamedTuple):
         referrer: the Referer field, or ``-``.
         agent: the User-Agent field, or ``-``.
         principal: the name of the token that it brought, or ``-``.
+        about: more, for the JSON form.
+        first: the first byte that was sent of a part by the fast lane; -1 otherwise.
     """
 
     at: float
@@ -57,6 +107,8 @@ class Entry(NamedTuple):
     referrer: str = "-"
     agent: str = "-"
     principal: str = "-"
+    about: About = NOTHING
+    first: int = -1
 
 
 class Stamp:
@@ -80,7 +132,7 @@ _stamp = Stamp()
 
 def combined(entry: Entry) -> str:
     """Return the entry in the combined log format."""
-    at, address, line, status, sent, _, referrer, agent, principal = entry
+    at, address, line, status, sent, _, referrer, agent, principal, _, _ = entry
     return (
         f"{address} - {principal} {_stamp.at(at)} "
         f'"{_quoted(line)}" {status} {sent} "{_quoted(referrer)}" "{_quoted(agent)}"'
@@ -88,20 +140,44 @@ def combined(entry: Entry) -> str:
 
 
 def as_json(entry: Entry) -> str:
-    """Return the entry as one JSON object."""
+    """Return the entry as one JSON object; ``etc/log.schema.json`` has its members.
+
+    What there is nothing to say of is left out.
+    """
+    about = entry.about
+    told: dict[str, object] = {
+        "kind": "access",
+        "at": round(entry.at, 3),
+        "id": about.id or new_id(),
+        "client": entry.address,
+        "request": entry.line,
+        "method": about.method,
+        "route": about.route,
+        "status": entry.status,
+        "bytes": entry.sent,
+        "received": about.received,
+        "duration": round(entry.seconds, 6),
+        "principal": _said(entry.principal),
+        "cache": about.cache,
+        "sha512": about.digest,
+        "range": about.range or _range_of(entry),
+        "referrer": _said(entry.referrer),
+        "agent": _said(entry.agent),
+    }
+    if about.trace is not None:
+        trace = about.trace
+        told |= {"trace": trace.trace, "span": trace.span, "parent": trace.parent}
     return json.dumps(
-        {
-            "at": round(entry.at, 3),
-            "address": entry.address,
-            "request": entry.line,
-            "status": entry.status,
-            "sent": entry.sent,
-            "seconds": round(entry.seconds, 6),
-            "referrer": entry.referrer,
-            "agent": entry.agent,
-            "principal": entry.principal,
-        }
+        {name: value for name, value in told.items() if value != "" or name in _ALWAYS}
     )
+
+
+def _said(text: str) -> str:
+    return "" if text == "-" else text
+
+
+def _range_of(entry: Entry) -> str:
+    return f"bytes={entry.first}-{entry.first + entry.sent - 1}" if entry.first >= 0 else ""
 
 
 def host_of(address: object) -> str:

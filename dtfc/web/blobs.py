@@ -22,6 +22,7 @@ from dtfc.errors import (
     Denied,
     DtfcError,
     NoCredentials,
+    PeersUnreached,
     Retracted,
     StoreFailure,
     TooLarge,
@@ -162,9 +163,9 @@ class Blobs:
             info = await self._disk.run(self._store.stat, digest)
         except Absent:
             # How it is called elsewhere is for nobody here to vouch for.
-            needed.check(())
+            self._gate.check_names(needed, ())
         else:
-            needed.check(info.names)
+            self._gate.check_names(needed, info.names)
 
     # -- reading ------------------------------------------------------------
 
@@ -173,14 +174,23 @@ class Blobs:
         head_only = request.method == b"HEAD"
         await self.admit(request, Verb.HEAD if head_only else Verb.GET, digest)
         holding = Holding(self._store, self._disk, self._upkeep.checks)
+        request.cache = "here"
         try:
             if await self._sent(request, digest, holding, ask_peers=ask_peers):
                 return
+            request.cache = "loaded"
             if head_only:
+                request.cache = "asked"
                 await self._head_of_remote(request, digest)
                 return
             if not await self._sent_while_it_comes(request, digest, holding.lane):
                 await self._send(request, digest, holding, ask_peers=ask_peers)
+        except Absent:
+            request.cache = "absent"
+            raise
+        except PeersUnreached:
+            request.cache = "unreached"
+            raise
         finally:
             holding.close()
 
@@ -256,6 +266,7 @@ class Blobs:
         load = self._loader.loading(digest)
         if load is None:
             raise absent
+        request.cache = "loading"
         with load:
             source = await self._source_of(load, self._upkeep.healing.heal_later)
             if source is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dtfc.web.families import Family, counter, gauge
+from dtfc.web.families import Family, told, told_by
 
 if TYPE_CHECKING:
     from dtfc.couchdb.collector import Collector
@@ -27,13 +27,7 @@ def couch_families(
         shared: the names of all sites; None if they are not shared.
     """
     if asked is not None:
-        yield Family(
-            "dtfc_couchdb_asked",
-            "What came of asking CouchDB who somebody is, or for a document.",
-            "counter",
-            "sum",
-            {(("result", result),): count for result, count in asked.items()},
-        )
+        yield told_by("dtfc_couchdb_asked", "result", asked)
     followed: list[FollowerStatus] = []
     if following is not None:
         followed += following.here()
@@ -48,76 +42,44 @@ def couch_families(
 
 
 def _of_followers(followed: Sequence[FollowerStatus]) -> Iterator[Family]:
-    for name, text in (
-        ("changes", "Changes read of a followed database."),
-        ("documents", "Documents read of a followed database."),
-        ("senseless", "Entries of documents that say no digest."),
-        ("scans", "Times that a followed database was begun to be read from its beginning."),
-        ("failures", "Times that a followed database could not be read on."),
+    for counted in ("changes", "documents", "senseless", "scans", "failures"):
+        counts = {each.database: each.counts.get(counted, 0) for each in followed}
+        yield told_by(f"dtfc_couchdb_follower_{counted}", "database", counts)
+    for name, values in (
+        ("follower_complete", {each.database: float(each.complete) for each in followed}),
+        (
+            "follower_silence_seconds",
+            {each.database: each.heard for each in followed if each.heard is not None},
+        ),
+        ("changes_lag", {each.database: each.lag for each in followed}),
+        (
+            "last_checkpoint_timestamp_seconds",
+            {each.database: each.kept for each in followed},
+        ),
     ):
-        yield Family(
-            f"dtfc_couchdb_follower_{name}",
-            text,
-            "counter",
-            "sum",
-            {(("database", each.database),): each.counts.get(name, 0) for each in followed},
-        )
-    yield Family(
-        "dtfc_couchdb_follower_complete",
-        "Whether a followed database was read from beginning to end.",
-        "gauge",
-        "sum",
-        {(("database", each.database),): float(each.complete) for each in followed},
-    )
-    yield Family(
-        "dtfc_couchdb_follower_silence_seconds",
-        "Seconds since a followed database was heard last.",
-        "gauge",
-        "sum",
-        {(("database", each.database),): each.heard for each in followed if each.heard is not None},
-    )
+        yield told_by(f"dtfc_couchdb_{name}", "database", values)
 
 
 def _of_collector(collector: Collector) -> Iterator[Family]:
     counts, known = collector.counts, collector.known
-    for name, text, value in (
-        ("dtfc_gc_passes", "Passes of the collector.", counts["passes"]),
-        ("dtfc_gc_held_up", "Passes that could not collect.", counts["held_up"]),
-        ("dtfc_gc_deleted", "Blobs collected.", counts["blobs"]),
-        ("dtfc_gc_deleted_bytes", "Bytes of these.", counts["bytes"]),
-        (
-            "dtfc_gc_restored",
-            "Collected blobs that came back.",
-            counts["restored"],
-        ),
-        ("dtfc_gc_expired", "Collected blobs that are gone for good.", counts["expired"]),
-    ):
-        yield counter(name, text, value)
-    for name, text, key in (
-        ("dtfc_gc_candidates", "Blobs that no document refers to.", "candidates"),
-        ("dtfc_gc_candidate_bytes", "Bytes of these.", "candidate_bytes"),
-    ):
-        yield gauge(name, text, known.get(key, 0), "sum")
+    yield told("dtfc_gc_passes", counts["passes"])
+    yield told("dtfc_gc_held_up", counts["held_up"])
+    yield told("dtfc_gc_deleted", counts["blobs"])
+    yield told("dtfc_gc_deleted_bytes", counts["bytes"])
+    yield told("dtfc_gc_restored", counts["restored"])
+    yield told("dtfc_gc_expired", counts["expired"])
+    yield told("dtfc_gc_candidates", known.get("candidates", 0))
+    yield told("dtfc_gc_candidate_bytes", known.get("candidate_bytes", 0))
 
 
 def _of_publishing(publishing: Publishing) -> Iterator[Family]:
-    name = "dtfc_couchdb_catalog"
-    counts = publishing.counts
-    yield counter(f"{name}_published", "Blobs whose names were published.", counts["published"])
-    yield counter(f"{name}_deleted", "Entries deleted with their blobs.", counts["deleted"])
-    yield counter(f"{name}_refused", "Entries that the database refused.", counts["refused"])
-    yield counter(f"{name}_failures", "Times that none could be written.", counts["failures"])
-    waiting = publishing.waiting
-    yield gauge(f"{name}_waiting", "Blobs whose names are to be published.", waiting, "sum")
+    for counted in ("published", "deleted", "refused", "failures"):
+        yield told(f"dtfc_couchdb_catalog_{counted}", publishing.counts[counted])
+    yield told("dtfc_couchdb_catalog_waiting", publishing.waiting)
 
 
 def _of_prefetching(prefetching: Prefetching) -> Iterator[Family]:
-    name = "dtfc_couchdb_prefetch"
-    counts = prefetching.counts
-    yield counter(f"{name}_loaded", "Blobs loaded before anybody asked.", counts["loaded"])
-    yield counter(f"{name}_failed", "Times that such a load failed.", counts["failed"])
-    yield counter(f"{name}_dropped", "Deleted or denied: not to be loaded.", counts["dropped"])
-    waiting = prefetching.waiting
-    yield gauge(f"{name}_waiting", "Blobs that are still to be loaded.", waiting, "sum")
-    rests = int(prefetching.rests)
-    yield gauge(f"{name}_resting", "Whether a full disk is waited for.", rests, "sum")
+    for counted in ("loaded", "failed", "dropped"):
+        yield told(f"dtfc_couchdb_prefetch_{counted}", prefetching.counts[counted])
+    yield told("dtfc_couchdb_prefetch_waiting", prefetching.waiting)
+    yield told("dtfc_couchdb_prefetch_resting", float(prefetching.rests))

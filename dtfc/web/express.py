@@ -88,7 +88,7 @@ class ExpressChannel(Channel):
         sent = self._send_first(blob.watched.fd, head, start, count)
         if sent in (count, -1):
             if sent == count:
-                self._answered(hit, sent, lane.now)
+                self._answered(hit, sent, lane.now, -1 if whole else start)
             return sent == count
         self._phase = Phase.ANSWER
         blob.hold()
@@ -124,9 +124,9 @@ class ExpressChannel(Channel):
         self.transport.write(head)
         return 0
 
-    def _answered(self, hit: Hit, sent: int, now: float) -> None:
+    def _answered(self, hit: Hit, sent: int, now: float, first: int = -1) -> None:
         self._since = self.site.ticks()
-        self.site.log_hit(self, hit, sent, now)
+        self.site.log_hit(self, hit, sent, now, 0.0, first)
 
     async def _send_hot(self, hit: Hit, span: Span, sent: int) -> None:
         """Send the rest of a part of a hot blob, then go on to the next request."""
@@ -152,7 +152,9 @@ class ExpressChannel(Channel):
                 lane.run(_nothing).addBoth(lambda _none: hit.blob.release())
             self._since = self.site.ticks()
             self.hot, self.hot_sent = None, 0
-            self.site.log_hit(self, hit, sent, self.site.clock.seconds(), self._since - began)
+            first = -1 if hit.status == 200 else span.start
+            now, took = self.site.clock.seconds(), self._since - began
+            self.site.log_hit(self, hit, sent, now, took, first)
         self._next_request()
 
     def _hot_failed(self, failure: Failure) -> None:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
+
+from dtfc.web.metricnames import METRICS, Metric
 
 REQUESTS = "dtfc_http_requests"
 STALL_MAX = "dtfc_loop_stall_seconds_max"
 """These two are told of the node, and of each worker too."""
 
-Kind = Literal["counter", "gauge"]
+RELOADS = "dtfc_reloads"
+"""With workers it is their parent who reads the settings again."""
 
-Rule = Literal["sum", "max", "same"]
-"""How the values of several processes make one: ``same`` is told by any of them."""
+SUM = "sum"
+"""Of a histogram: what its label ``le`` says where the value is the sum of what was measured."""
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -27,33 +30,41 @@ class Family:
     """One metric with all its labels.
 
     Args:
-        name: without ``_total``.
-        text: what it is, for people.
-        kind: of metric.
-        rule: how several processes' values make one.
-        values: by labels.
+        metric: which.
+        values: by labels. The last label of a histogram is ``le``: the value is how
+            many were measured that were no more than it, or their sum (:data:`SUM`).
     """
 
-    name: str
-    text: str
-    kind: Kind
-    rule: Rule
+    metric: Metric
     values: Mapping[Labels, float] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Of the metric, without ``_total``."""
+        return self.metric.name
 
     def plain(self) -> list[Any]:
         """Return it as JSON can carry it."""
         values = [[[list(pair) for pair in labels], value] for labels, value in self.values.items()]
-        return [self.name, self.text, self.kind, self.rule, values]
+        return [self.name, values]
 
 
-def counter(name: str, text: str, value: float) -> Family:
-    """Return a counter without labels."""
-    return Family(name, text, "counter", "sum", {(): value})
+def told(name: str, value: float, **labels: str) -> Family:
+    """Return a metric with one value.
+
+    Raises:
+        KeyError: there is no such metric.
+    """
+    return Family(METRICS[name], {tuple(labels.items()): value})
 
 
-def gauge(name: str, text: str, value: float, rule: Rule, **labels: str) -> Family:
-    """Return a gauge, of one set of labels."""
-    return Family(name, text, "gauge", rule, {tuple(labels.items()): value})
+def told_by(name: str, label: str, values: Mapping[str, float]) -> Family:
+    """Return a metric with one label, and a value for each value of that.
+
+    Raises:
+        KeyError: there is no such metric.
+    """
+    return Family(METRICS[name], {((label, each),): value for each, value in values.items()})
 
 
 def from_plain(given: object) -> list[Family]:
@@ -64,18 +75,16 @@ def from_plain(given: object) -> list[Family]:
     """
     try:
         return [_family(*each) for each in given]  # type: ignore[attr-defined]  # caught below
-    except TypeError as error:
+    except (TypeError, KeyError) as error:
         raise ValueError(f"these are no metrics: {error}") from error
 
 
-def _family(name: Any, text: Any, kind: Any, rule: Any, values: Any) -> Family:
-    told = {
+def _family(name: Any, values: Any) -> Family:
+    found = {
         tuple((str(label), str(value)) for label, value in labels): float(number)
         for labels, number in values
     }
-    if kind not in {"counter", "gauge"} or rule not in {"sum", "max", "same"}:
-        raise ValueError(f"there is no {rule} of a {kind}")
-    return Family(str(name), str(text), kind, rule, told)
+    return Family(METRICS[name], found)
 
 
 class Sums:
@@ -87,7 +96,7 @@ class Sums:
     def keep(self, families: Iterable[Family]) -> None:
         """Keep what a process said last, before it died."""
         for each in families:
-            if each.kind == "counter" or each.rule == "max":
+            if each.metric.kind != "gauge" or each.metric.rule == "max":
                 earlier = self._kept.get(each.name)
                 self._kept[each.name] = each if earlier is None else _joined(earlier, each)
 
@@ -106,12 +115,14 @@ class Sums:
 
 
 def _joined(one: Family, other: Family) -> Family:
-    values = dict(one.values)
+    values, rule = dict(one.values), one.metric.rule
     for labels, value in other.values.items():
         if labels not in values:
             values[labels] = value
-        elif one.rule == "sum":
+        elif rule == "sum":
             values[labels] += value
-        elif one.rule == "max":
+        elif rule == "max":
             values[labels] = max(values[labels], value)
-    return Family(one.name, one.text, one.kind, one.rule, values)
+        elif rule == "min":
+            values[labels] = min(values[labels], value)
+    return Family(one.metric, values)

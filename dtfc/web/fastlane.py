@@ -32,7 +32,9 @@ from twisted.web.http import datetimeToString
 from dtfc.access.links import without_signature
 from dtfc.http.heads import BadHead, HeadReader, Limits, RequestHead
 from dtfc.peers.receivers import LARGE
+from dtfc.web.accesslog import About
 from dtfc.web.hotblobs import HotBlob, HotBlobs
+from dtfc.web.tally import BLOB
 
 #: Who says so is bounded in what is large.
 NODE = b"dtfc-node"
@@ -160,7 +162,8 @@ class Hit(NamedTuple):
         line: the request line, for the access log.
         tail: what followed it.
         status: 200 for the whole, 206 for a part.
-        counts_as: what ``web.metrics`` counts it as.
+        counts_as: what ``web.tally`` counts it as.
+        about: for the access log.
         for_node: whether a node asks, which needs to know no other.
     """
 
@@ -168,7 +171,8 @@ class Hit(NamedTuple):
     line: str
     tail: Tail
     status: int
-    counts_as: tuple[str, int]
+    counts_as: tuple[str, str, int]
+    about: About
     for_node: bool = False
 
 
@@ -272,7 +276,8 @@ class FastLane:
         status = 206 if found else 200
         line = data[: line_end - 2].decode("ascii")
         for_node = data.startswith(_ENDINGS[1], _HEX_END)
-        hit = Hit(blob, line, known, status, ("GET", status), for_node)
+        about = About("GET", BLOB, "hot", data[len(_GET) : _HEX_END].decode("ascii").lower())
+        hit = Hit(blob, line, known, status, ("GET", BLOB, status), about, for_node)
         match = hit, *span
         if found:
             _make_room(self._parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
@@ -28,7 +28,19 @@ from dtfc.access.sessions import Credential, credential_of, document_of, is_jwt
 from dtfc.access.signatures import Message, PeerTerms, Secrets, authorities_at, verify
 from dtfc.access.tokens import NamesNeeded, Target, Token, Tokens
 from dtfc.access.verbs import WRITES, Verb
-from dtfc.errors import BadToken, CouchUnreached, Denied, DtfcError, NoCredentials
+from dtfc.errors import (
+    BadInput,
+    BadSession,
+    BadSignature,
+    BadToken,
+    CouchUnreached,
+    Denied,
+    DtfcError,
+    NoCredentials,
+    TooManyFailures,
+    TooManyRequests,
+    TooManySenders,
+)
 from dtfc.peers.certificates import shows_certificate
 
 if TYPE_CHECKING:
@@ -51,6 +63,16 @@ LONGEST_PRINCIPAL = 128
 
 #: Methods that change nothing.
 READS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+
+#: What comes of asking the gate. ``busy``: it cannot be said now.
+CHECKS = ("allowed", "denied", "unauthenticated", "invalid", "limited", "busy")
+
+_SAYS_NO: tuple[tuple[type[DtfcError] | tuple[type[DtfcError], ...], str], ...] = (
+    (NoCredentials, "unauthenticated"),
+    ((BadToken, BadSession, BadSignature, BadInput), "invalid"),
+    (Denied, "denied"),
+    ((TooManyRequests, TooManyFailures, TooManySenders), "limited"),
+)
 
 #: What this machine calls itself: nobody else's DNS makes these names.
 OWN_NAMES = {socket.gethostname().lower(), socket.gethostname().lower().partition(".")[0]}
@@ -97,6 +119,7 @@ class Gate:
         certificates: whether peers are known by certificates.
         replays: remembers what was signed: what all processes of the node
             share. None: this process does so for itself.
+        checks: how often it was asked, by what came of it (:data:`CHECKS`).
     """
 
     def __init__(
@@ -114,6 +137,7 @@ class Gate:
         self.callers: Callers | None = None
         self.sessions: Sessions | None = None
         self.entries: Entries | None = None
+        self.checks = dict.fromkeys(CHECKS, 0)
         self._now = now
         self._complained = -COMPLAINT_SECONDS
 
@@ -165,6 +189,34 @@ class Gate:
             TooManySenders, Busy: whether it came before cannot be said now.
             TooManyRequests: it asks more often than it may.
         """
+        try:
+            needed = self._admit(request, verb, target)
+        except DtfcError as error:
+            self._count(error)
+            raise
+        if needed is None:
+            self.checks["allowed"] += 1
+        return needed
+
+    def check_names(self, needed: NamesNeeded, names: Sequence[str]) -> None:
+        """Return if what depends on a blob's names may be done.
+
+        Raises:
+            Denied: it may not.
+        """
+        try:
+            needed.check(names)
+        except DtfcError as error:
+            self._count(error)
+            raise
+        self.checks["allowed"] += 1
+
+    def _count(self, error: DtfcError) -> None:
+        self.checks[next((name for kind, name in _SAYS_NO if isinstance(error, kind)), "busy")] += 1
+
+    def _admit(
+        self, request: Request, verb: Verb, target: Target | None
+    ) -> NamesNeeded | UserNeeded | None:
         caller = caller_of(request)
         caller = replace(
             caller, link=self._is_link(request, caller, verb), token=self._token_of(request)
@@ -205,6 +257,14 @@ class Gate:
             CouchUnreached: CouchDB does not answer.
             TooLarge: the document is larger than this node reads.
         """
+        try:
+            await self._ask_couchdb(request, verb, target)
+        except DtfcError as error:
+            self._count(error)
+            raise
+        self.checks["allowed"] += 1
+
+    async def _ask_couchdb(self, request: Request, verb: Verb, target: Target | None) -> None:
         policy, sessions = self.policy, self.sessions
         needed = NoCredentials(verb.name, couchdb=True, tokens=policy.tokens)
         credential, user = await self.couchdb_user(request, needed)
@@ -323,6 +383,14 @@ class Gate:
             BadSignature: its signature does not hold, or it came before.
             TooManySenders, Busy: whether it came before cannot be said now.
         """
+        try:
+            self._admit_peer(request)
+        except DtfcError as error:
+            self._count(error)
+            raise
+        self.checks["allowed"] += 1
+
+    def _admit_peer(self, request: Request) -> None:
         caller = replace(caller_of(request), peer=self._is_signed(request))
         known = self.terms.secrets is not None or self.certificates
         check_peer(self.policy, caller, signed_only=known)
@@ -330,7 +398,7 @@ class Gate:
     def is_peer(self, request: Request) -> bool:
         """Whether :meth:`admit_peer` would let it pass."""
         try:
-            self.admit_peer(request)
+            self._admit_peer(request)
         except DtfcError:
             return False
         return True

@@ -1,22 +1,32 @@
 """``GET /metrics``: what this process has done, for Prometheus.
 
-Rules of this file: the hot path counts in plain integers; what they are called
-is said here alone, when somebody asks. No digest or name is a label, and no
-address but those that the operator wrote into the peer list.
+Rules of this file: the hot path counts in plain integers; they become metrics
+here, when somebody asks, under the names of :mod:`dtfc.web.metricnames`. No digest
+or name is a label, and no address but those that the operator wrote into the peer
+list.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import Metric
+from prometheus_client.core import Metric as Exposed
 from prometheus_client.registry import Collector
 
 from dtfc import __version__
-from dtfc.web.families import REQUESTS, STALL_MAX, Family, Labels, counter, gauge
+from dtfc.web.families import RELOADS, REQUESTS, STALL_MAX, SUM, Family, Labels, told, told_by
+from dtfc.web.metricnames import METRICS
+from dtfc.web.peermetrics import (
+    deletion_families,
+    load_families,
+    peer_families,
+    tombstone_families,
+)
+from dtfc.web.processmetrics import process_families
+from dtfc.web.tally import BOUNDS
 from dtfc.web.transfers import under_way
 
 if TYPE_CHECKING:
@@ -29,27 +39,9 @@ if TYPE_CHECKING:
     from dtfc.store.blobs import Store
     from dtfc.web.site import Site
     from dtfc.web.stalls import StallDetector
+    from dtfc.web.tally import Tally
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-
-class Tally:
-    """What the site counts.
-
-    Attributes:
-        requests: answers, by method and status.
-        hits: those of them that the fast lane gave.
-        sent: bytes of their bodies.
-        received: bytes of requests' bodies.
-    """
-
-    __slots__ = ("hits", "received", "requests", "sent")
-
-    def __init__(self) -> None:
-        self.requests: Counter[tuple[str, int]] = Counter()
-        self.hits = 0
-        self.sent = 0
-        self.received = 0
 
 
 class Metrics:
@@ -64,6 +56,8 @@ class Metrics:
         peers: says how the peers are.
         deletions: deletions everywhere.
         receivers: nodes that whole blobs are sent to.
+        checks: how often was asked who may do what, by result.
+        reread: how often the settings were read again, by result.
 
     Attributes:
         replicas: copies to other nodes; None if nothing is copied.
@@ -81,6 +75,8 @@ class Metrics:
         peers: Callable[[], Sequence[PeerStatus]] = tuple,
         deletions: Deletions | None = None,
         receivers: Receivers | None = None,
+        checks: Mapping[str, int] | None = None,
+        reread: Mapping[str, int] | None = None,
     ) -> None:
         self._site = site
         self._loads = loads
@@ -92,6 +88,8 @@ class Metrics:
         self.of_couchdb: Callable[[], Iterable[Family]] = tuple
         self._deletions = deletions
         self._receivers = receivers
+        self._checks = checks or {}
+        self._reloads = reread or {}
 
     def text(self, node: Iterable[Family] = ()) -> bytes:
         """Return everything in the text format (blocks: asks catalog and disk).
@@ -111,234 +109,99 @@ class Metrics:
         return [
             *self.of_site(),
             *self.of_couchdb(),
-            *self._of_loads(),
-            *self._of_peers(),
+            *load_families(self._loads),
+            *peer_families(self._peers()),
             *self._of_receivers(),
             *self._of_upkeep(),
             *self._of_replicas(),
-            *self._of_deletions(),
+            *(() if self._deletions is None else deletion_families(self._deletions)),
             *self._of_process(),
         ]
 
     def _all(self) -> Iterator[Family]:
-        yield gauge("dtfc_build_info", "The version that runs.", 1, "same", version=__version__)
-        yield from self.of_site()
-        yield from self.of_couchdb()
-        yield from self._of_loads()
-        yield from self._of_peers()
-        yield from self._of_receivers()
-        yield from self._of_upkeep()
-        yield from self._of_replicas()
-        yield from self._of_deletions()
+        yield told("dtfc_build_info", 1, version=__version__)
+        yield from self.counts()
         totals = self._store.catalog.totals()
         space = self._store.space()
-        for name, text, value in (
-            ("dtfc_store_blobs", "Blobs kept here.", totals.blobs),
-            ("dtfc_store_bytes", "Bytes of the blobs kept here.", totals.bytes),
-            ("dtfc_disk_free_bytes", "Free bytes of the store's file system.", space.free),
-            ("dtfc_disk_reserve_bytes", "Bytes of them kept back.", space.reserve),
-        ):
-            yield gauge(name, text, value, "same")
-        yield gauge(
-            "dtfc_quarantine_blobs",
-            "Damaged blobs put aside.",
-            len(self._store.repair.quarantined()),
-            "same",
-        )
+        limit = totals.bytes + max(0, space.free - space.reserve)
+        yield told("dtfc_store_blobs", totals.blobs)
+        yield told("dtfc_store_bytes", totals.bytes)
+        yield told("dtfc_store_limit_bytes", limit)
+        yield told("dtfc_disk_free_bytes", space.free)
+        yield told("dtfc_disk_size_bytes", space.total)
+        yield told("dtfc_disk_reserve_bytes", space.reserve)
+        spool = self._store.uploads.spool()
+        yield told("dtfc_uploads_open", spool.uploads)
+        yield told("dtfc_upload_spool_bytes", spool.size)
+        yield told("dtfc_quarantine_blobs", len(self._store.repair.quarantined()))
         if self._deletions is not None:
-            yield gauge(
-                "dtfc_deletions_pending",
-                "Peers' acknowledgements of deletions everywhere that are missing.",
-                self._deletions.pending(),
-                "same",
-            )
-            yield gauge(
-                "dtfc_deletions_remembered",
-                "Digests that were ever deleted everywhere.",
-                self._deletions.remembered(),
-                "same",
-            )
+            yield from tombstone_families(self._deletions)
         progress = self._upkeep.scrubber.told()
-        yield gauge(
-            "dtfc_scrub_last_pass_timestamp_seconds",
-            "When the last whole scrub ended, since 1970; 0 if none did.",
-            progress.ended,
-            "same",
-        )
-        yield gauge(
-            "dtfc_scrub_pass_bytes", "Bytes that this pass has read.", progress.bytes, "same"
-        )
-        yield from self._of_process()
+        yield told("dtfc_scrub_last_success_timestamp_seconds", progress.ended)
+        yield told("dtfc_scrub_pass_bytes", progress.bytes)
+        yield told("dtfc_scrub_progress_ratio", progress.ratio)
 
     def _of_upkeep(self) -> Iterator[Family]:
         checks, healing = self._upkeep.checks, self._upkeep.healing
         scrubber = self._upkeep.scrubber
-        for name, text, value in (
-            ("dtfc_verified_chunks", "Chunks verified before they left.", checks.chunks),
-            ("dtfc_verified_blobs", "Blobs whose SHA-512 was verified.", checks.wholes),
-            ("dtfc_corrupt", "Times that something was found damaged.", checks.corrupt),
-            ("dtfc_healed_chunks", "Chunks that a peer had right.", healing.healed_chunks),
-            ("dtfc_healed_blobs", "Blobs made whole again.", healing.healed),
-            ("dtfc_quarantined_blobs", "Blobs put aside as damaged.", healing.quarantined),
-            ("dtfc_scrub_bytes", "Bytes that the scrub has read.", scrubber.bytes),
-        ):
-            yield counter(name, text, value)
-        yield Family(
-            "dtfc_scrub_findings",
-            "What the scrub found, by kind.",
-            "counter",
-            "sum",
-            {(("kind", kind),): count for kind, count in scrubber.found.items()},
-        )
+        yield told("dtfc_chunks_verified", checks.chunks)
+        yield told("dtfc_blobs_verified", checks.wholes)
+        yield told("dtfc_chunks_corrupt", checks.corrupt)
+        yield told("dtfc_chunks_repaired", healing.healed_chunks)
+        yield told("dtfc_blobs_repaired", healing.healed)
+        yield told("dtfc_blobs_quarantined", healing.quarantined)
+        yield told("dtfc_scrub_bytes", scrubber.bytes)
+        found = {str(kind): count for kind, count in scrubber.found.items()}
+        yield told_by("dtfc_scrub_findings", "kind", found)
 
     def _of_replicas(self) -> Iterator[Family]:
         if self.replicas is None:
             return
         counts, queue = self.replicas.counts, self.replicas.length
-        for name, text, value in (
-            ("dtfc_replica_sent", "Copies that peers have stored.", counts.sent),
-            ("dtfc_replica_sent_bytes", "Bytes of those.", counts.sent_bytes),
-            ("dtfc_replica_found", "Copies that peers had already.", counts.found),
-            ("dtfc_replica_full", "Requests refused for a full queue.", counts.turned_away),
-            ("dtfc_quorum_missed", "Clients told of too few copies.", counts.quorum_missed),
-        ):
-            yield counter(name, text, value)
-        yield Family(
-            "dtfc_replica_failed",
-            "Copies that were not made, by reason.",
-            "counter",
-            "sum",
-            {
-                (("reason", reason),): getattr(counts, reason)
-                for reason in ("unreached", "refused", "unreadable")
-            },
-        )
-        age = queue.age(self.replicas.now())
-        yield gauge("dtfc_replica_queue", "Blobs that lack copies.", queue.entries, "max")
-        yield gauge("dtfc_replica_stuck", "Those that nobody takes.", queue.stuck, "max")
-        yield gauge("dtfc_replica_oldest_seconds", "Since when the oldest does.", age, "max")
-
-    def _of_deletions(self) -> Iterator[Family]:
-        deletions = self._deletions
-        if deletions is None:
-            return
-        courier = deletions.courier
-        for name, text, value in (
-            ("dtfc_deletions_made", "Deletions everywhere that began here.", deletions.made),
-            ("dtfc_deletions_acknowledged", "Times that a peer took one.", courier.delivered),
-            ("dtfc_deletions_failures", "Times that a peer did not.", courier.failures),
-            ("dtfc_deletions_compared_bytes", "Bytes of comparisons.", deletions.bytes),
-        ):
-            yield counter(name, text, value)
-        for name, text, found in (
-            ("dtfc_deletions_heard", "Records that peers told, by result.", deletions.heard),
-            ("dtfc_deletions_rounds", "Comparisons with peers, by result.", deletions.rounds),
-        ):
-            values: dict[Labels, float] = {
-                (("result", result),): count for result, count in found.items()
-            }
-            yield Family(name, text, "counter", "sum", values)
+        yield told("dtfc_replica_sent", counts.sent)
+        yield told("dtfc_replica_sent_bytes", counts.sent_bytes)
+        yield told("dtfc_replica_found", counts.found)
+        yield told("dtfc_replica_full", counts.turned_away)
+        yield told("dtfc_quorum_missed", counts.quorum_missed)
+        reasons = ("unreached", "refused", "unreadable")
+        failed = {reason: getattr(counts, reason) for reason in reasons}
+        yield told_by("dtfc_replica_failed", "reason", failed)
+        yield told("dtfc_replica_queue", queue.entries)
+        yield told("dtfc_replica_stuck", queue.stuck)
+        yield told("dtfc_replica_oldest_seconds", queue.age(self.replicas.now()))
 
     def _of_process(self) -> Iterator[Family]:
-        yield counter("dtfc_store_failed_syncs", "fsyncs that failed.", self._store.failed_syncs)
-        yield gauge(
-            STALL_MAX,
-            "The longest time that the loop looked at no socket.",
-            self._stalls.longest,
-            "max",
-        )
-        yield gauge(
-            "dtfc_loop_own_stall_seconds_max",
-            "The same, less what the loop waited for a processor that others had.",
-            self._stalls.longest_own,
-            "max",
-        )
-        yield counter(
-            "dtfc_loop_stall_seconds", "All stalls of the loop together.", self._stalls.total
-        )
+        yield told_by(RELOADS, "result", self._reloads)
+        yield told("dtfc_store_failed_syncs", self._store.failed_syncs)
+        yield told("dtfc_uploads_expired", self._store.uploads.expired)
+        yield told(STALL_MAX, self._stalls.longest)
+        yield told("dtfc_loop_own_stall_seconds_max", self._stalls.longest_own)
+        yield told("dtfc_loop_stall_seconds", self._stalls.total)
+        yield from process_families()
 
     def of_site(self) -> Iterator[Family]:
         """Yield what the site counts."""
         tally = self._site.tally
         requests: dict[Labels, float] = {
-            (("method", method), ("code", str(code))): count
-            for (method, code), count in tally.requests.items()
+            (("method", method), ("route", route), ("code", str(code))): count
+            for (method, route, code), count in tally.requests.items()
         }
-        yield Family(REQUESTS, "Answers, by method and status.", "counter", "sum", requests)
-        yield counter("dtfc_http_hot_hits", "Answers given without the router.", tally.hits)
+        yield Family(METRICS[REQUESTS], requests)
+        yield _durations(tally)
+        yield told("dtfc_http_hot_hits", tally.hits)
         sent, received = under_way(self._site)
-        yield counter("dtfc_http_sent_bytes", "Bytes of answers' bodies.", tally.sent + sent)
-        yield counter(
-            "dtfc_http_received_bytes", "Bytes of requests' bodies.", tally.received + received
-        )
-        yield Family(
-            "dtfc_http_limited",
-            "Times that a limit of what one caller may take, or of connections, was reached.",
-            "counter",
-            "sum",
-            {
-                (("limit", limit),): self._site.callers.refused[limit]
-                for limit in ("requests", "uploads", "connections", "room")
-            },
-        )
-        yield gauge("dtfc_http_connections", "Connections now.", len(self._site.channels), "sum")
-
-    def _of_loads(self) -> Iterator[Family]:
-        loads = self._loads
-        yield Family(
-            "dtfc_loads",
-            "Loads from peers that ended, by result.",
-            "counter",
-            "sum",
-            {
-                (("result", result),): getattr(loads, result)
-                for result in ("loaded", "absent", "unreached", "stopped", "failed")
-            },
-        )
-        yield gauge("dtfc_loads_running", "Loads from peers in progress.", loads.running, "sum")
-        for name, text, value in (
-            ("dtfc_loaded_bytes", "Bytes of the blobs loaded.", loads.loaded_bytes),
-            ("dtfc_peer_fetch_bytes", "Bytes that came from peers.", loads.received_bytes),
-            ("dtfc_peer_refetched_bytes", "Those that came again.", loads.refetched_bytes),
-            ("dtfc_peer_failures", "Times that a peer broke off.", loads.peer_failures),
-        ):
-            yield counter(name, text, value)
+        yield told("dtfc_http_sent_bytes", tally.sent + sent)
+        yield told("dtfc_http_received_bytes", tally.received + received)
+        refused = self._site.callers.refused
+        limits = ("requests", "uploads", "connections", "room")
+        yield told_by("dtfc_http_limited", "limit", {each: refused[each] for each in limits})
+        yield told("dtfc_http_connections", len(self._site.channels))
+        yield told_by("dtfc_auth_checks", "result", self._checks)
 
     def _of_receivers(self) -> Iterator[Family]:
-        if self._receivers is None:
-            return
-        for name, text, value in (
-            ("dtfc_receivers_refused", "Nodes sent elsewhere.", self._receivers.refused),
-            ("dtfc_receivers_cut", "Nodes cut off for others.", self._receivers.cut),
-        ):
-            yield counter(name, text, value)
-
-    def _of_peers(self) -> Iterator[Family]:
-        peers = self._peers()
-        yield _by_peer(
-            "dtfc_peer_resting_seconds",
-            "How long a peer is asked only when nobody else is left.",
-            {each.url: each.rests for each in peers},
-        )
-        yield _by_peer(
-            "dtfc_peer_first_byte_seconds",
-            "The wait for a peer's first byte, lately.",
-            {each.url: each.first_byte for each in peers},
-        )
-        yield _by_peer(
-            "dtfc_peer_rate_bytes",
-            "Bytes a second that came from a peer, lately.",
-            {each.url: each.rate for each in peers},
-        )
-        for name, text, count in (
-            ("dtfc_peer_received_bytes", "Bytes that came from a peer.", "received"),
-            ("dtfc_peer_broken", "Times that a peer was not reached or broke off.", "failures"),
-            ("dtfc_peer_lies", "Times that a peer sent wrong bytes.", "lies"),
-        ):
-            counts: dict[Labels, float] = {
-                (("peer", each.url),): getattr(each, count) for each in peers
-            }
-            yield Family(name, text, "counter", "sum", counts)
+        if self._receivers is not None:
+            yield told("dtfc_receivers_refused", self._receivers.refused)
+            yield told("dtfc_receivers_cut", self._receivers.cut)
 
 
 class _Told(Collector):
@@ -347,17 +210,20 @@ class _Told(Collector):
     def __init__(self, families: Sequence[Family]) -> None:
         self._families = families
 
-    def describe(self) -> list[Metric]:
+    def describe(self) -> list[Exposed]:
         """Describe nothing in advance: names do not change."""
         return []
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[Exposed]:
         """Yield every family."""
         for each in self._families:
-            metric = Metric(each.name, each.text, each.kind)
-            suffix = "_total" if each.kind == "counter" else ""
+            kind = each.metric.kind
+            metric = Exposed(each.name, each.metric.text, kind)
             for labels, value in _in_order(each):
-                metric.add_sample(each.name + suffix, dict(labels), value)
+                if kind == "histogram":
+                    _add_class(metric, dict(labels), value)
+                else:
+                    metric.add_sample(each.metric.exposed, dict(labels), value)
             yield metric
 
 
@@ -368,8 +234,22 @@ def _in_order(family: Family) -> Iterable[tuple[Labels, float]]:
     return family.values.items()
 
 
-def _by_peer(name: str, text: str, values: Mapping[str, float | None]) -> Family:
-    known: dict[Labels, float] = {
-        (("peer", url),): value for url, value in values.items() if value is not None
-    }
-    return Family(name, text, "gauge", "max", known)
+def _add_class(metric: Exposed, labels: dict[str, str], value: float) -> None:
+    """Add a class of a histogram, and behind the last one how many there are in all."""
+    others = {name: label for name, label in labels.items() if name != "le"}
+    if labels["le"] == SUM:
+        metric.add_sample(metric.name + "_sum", others, value)
+        return
+    metric.add_sample(metric.name + "_bucket", labels, value)
+    if labels["le"] == "+Inf":
+        metric.add_sample(metric.name + "_count", others, value)
+
+
+def _durations(tally: Tally) -> Family:
+    values: dict[Labels, float] = {}
+    for route, classes in sorted(tally.durations().items()):
+        up_to = accumulate(classes)
+        for bound, count in zip((*map(str, BOUNDS), "+Inf"), up_to, strict=True):
+            values[("route", route), ("le", bound)] = count
+        values[("route", route), ("le", SUM)] = tally.seconds.get(route, 0.0)
+    return Family(METRICS["dtfc_http_request_duration_seconds"], values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http.client import responses
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote_to_bytes
 
@@ -15,12 +16,15 @@ from dtfc import __version__
 from dtfc.access.links import without_signature
 from dtfc.errors import BadInput, ConnectionGone, DtfcError
 from dtfc.http.problems import Problem, problem_for
+from dtfc.http.traces import FIELD, carrying, taken_up
+from dtfc.web.accesslog import new_id
 from dtfc.web.fields import BY_ITSELF, EMBEDDING, SAFE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from dtfc.http.heads import RequestHead
+    from dtfc.http.traces import Trace
     from dtfc.web.body import RequestBody
     from dtfc.web.callers import Meter
     from dtfc.web.site import Site
@@ -29,6 +33,7 @@ _log = Logger()
 
 #: Paths that end in a slash.
 _WITH_EMPTY = (b"/", b"/uploads/")
+TRACEPARENT = FIELD.encode("ascii")
 
 #: The Server field.
 SERVER = b"dtfc/" + __version__.encode("ascii")
@@ -63,6 +68,9 @@ class Request(server.Request):
         meter: paces its bodies; None where nobody is paced.
         over: called once, when the request is.
         refusal: the title of the problem that it was answered with; empty for none.
+        trace: what it is a part of; None if it is of no trace.
+        cache: how the blob was had, for the access log (:data:`dtfc.web.accesslog.CACHE`);
+            empty where none was asked for.
     """
 
     defaultContentType = None  # noqa: N815 -- Twisted's name
@@ -79,6 +87,16 @@ class Request(server.Request):
     meter: Meter | None = None
     over: Callable[[], None] | None = None
     refusal = ""
+    trace: Trace | None = None
+    cache = ""
+    _id = ""
+
+    @property
+    def id(self) -> str:
+        """What the log calls it."""
+        if not self._id:
+            self._id = new_id()
+        return self._id
 
     def take_head(self, head: RequestHead) -> None:
         """Set what Twisted's and Klein's code reads from a request."""
@@ -119,9 +137,18 @@ class Request(server.Request):
             self.problem(problem_for(error))
             return
         try:
-            self.render(self.site.resource)
+            self._render()
         except Exception:  # noqa: BLE001 -- a bug in a route must answer, and be seen
             self.processingFailed(Failure())
+
+    def _render(self) -> None:
+        given = self.requestHeaders.getRawHeaders(TRACEPARENT)
+        if given is None:
+            self.render(self.site.resource)
+            return
+        self.trace = taken_up([value.decode("latin-1") for value in given], token_hex(8))
+        with carrying(self.trace):
+            self.render(self.site.resource)
 
     def _set_standard_fields(self) -> None:
         self.setHeader(b"Server", SERVER)
@@ -134,7 +161,9 @@ class Request(server.Request):
     def processingFailed(self, reason: Failure) -> Failure:  # noqa: N802 -- Twisted's name
         """Answer a failure that no route expected, and log it once."""
         uri = without_signature(self.uri.decode("latin-1"))
-        _log.failure("{method} {uri} failed", reason, method=self.method, uri=uri)
+        _log.failure(
+            "{method} {uri} failed ({id})", reason, method=self.method, uri=uri, id=self.id
+        )
         self.problem(problem_for(reason.value or RuntimeError()))
         return reason
 

@@ -346,7 +346,13 @@ class Routes:
         if isinstance(error, _FOR_THE_OPERATOR):
             _log.error("{method} {uri}: {error}", method=request.method, uri=uri, error=str(error))
         elif not isinstance(error, DtfcError):
-            _log.failure("{method} {uri} failed", failure, method=request.method, uri=uri)
+            _log.failure(
+                "{method} {uri} failed ({id})",
+                failure,
+                method=request.method,
+                uri=uri,
+                id=request.id,
+            )
         if not request.startedWriting:
             body: bytes = request.begin_problem(problem_for(error))
             return body

@@ -21,7 +21,7 @@ from dtfc.disk import Disk
 from dtfc.errors import TooManyConnections
 from dtfc.http.heads import Limits
 from dtfc.http.problems import problem_for
-from dtfc.web.accesslog import Entry, host_of
+from dtfc.web.accesslog import LONGEST_RANGE, About, Entry, host_of
 from dtfc.web.auditlog import Deed, is_deed
 from dtfc.web.callers import Callers, CallerTerms
 from dtfc.web.channel import Channel, raw_answer
@@ -29,8 +29,8 @@ from dtfc.web.edge import Edge, EdgeTerms
 from dtfc.web.express import ExpressChannel
 from dtfc.web.fastlane import FastLane, Hit
 from dtfc.web.gate import caller_of
-from dtfc.web.metrics import Tally
 from dtfc.web.request import Request
+from dtfc.web.tally import BLOB, OTHER, Tally, route_of
 from dtfc.web.turnedaway import MOST_TURNED_AWAY, TurnedAway
 
 #: Seconds between two looks for connections that may be given up.
@@ -326,29 +326,40 @@ class Site(server.Site):
             if request.over is not None:
                 request.over()
             tally = self.tally
-            tally.requests[request.method.decode("ascii"), request.code] += 1
+            route = route_of(request.path)
+            tally.requests[request.method.decode("ascii"), route, request.code] += 1
             tally.sent += request.sentLength
             tally.received += request.body.received
             took = self.ticks() - request.started
+            tally.note(route, took)
             entry = entry_of(request, self.clock.seconds(), took)
             self._access_log(entry)
             if self.audit is not None and is_deed(request.method, request.code):
                 self.audit(deed_of(request, entry))
 
-    def log_hit(
-        self, channel: Channel, hit: Hit, sent: int, now: float, seconds: float = 0.0
+    def log_hit(  # noqa: PLR0917 -- the hot path: names cost time
+        self,
+        channel: Channel,
+        hit: Hit,
+        sent: int,
+        now: float,
+        seconds: float = 0.0,
+        first: int = -1,
     ) -> None:
         """Write the line of a request that the fast lane answered."""
         tally = self.tally
         tally.requests[hit.counts_as] += 1
         tally.hits += 1
         tally.sent += sent
-        said = hit.tail.referrer, hit.tail.agent
+        if seconds:
+            tally.slow_hits += 1
+            tally.note(BLOB, seconds)
+        said = hit.tail.referrer, hit.tail.agent, "-", hit.about, first
         self._access_log(Entry(now, channel.address, hit.line, hit.status, sent, seconds, *said))
 
     def log_refused(self, channel: Channel | TurnedAway, status: int) -> None:
         """Write a line for what never became a request, or was cut off (status 499)."""
-        self.tally.requests["-", status] += 1
+        self.tally.requests["-", OTHER, status] += 1
         self._access_log(
             Entry(
                 at=self.clock.seconds(),
@@ -361,9 +372,12 @@ class Site(server.Site):
         )
 
 
+def _location(request: Request) -> bytes:
+    return (request.responseHeaders.getRawHeaders(b"Location") or [b""])[0]
+
+
 def deed_of(request: Request, entry: Entry) -> Deed:
     """Return what the audit log says of a request that ended."""
-    location = (request.responseHeaders.getRawHeaders(b"Location") or [b""])[0]
     return Deed(
         at=entry.at,
         address=entry.address,
@@ -371,7 +385,7 @@ def deed_of(request: Request, entry: Entry) -> Deed:
         method=request.method.decode("ascii"),
         path=without_signature(request.uri.decode("latin-1")),
         status=request.code,
-        digest=_digest_in(request.path) or _digest_in(location),
+        digest=entry.about.digest,
         reason=request.refusal,
     )
 
@@ -396,4 +410,14 @@ def entry_of(request: Request, now: float, took: float) -> Entry:
         referrer=without_signature((request.field("referer") or ["-"])[-1]),
         agent=(request.field("user-agent") or ["-"])[-1],
         principal=request.principal,
+        about=About(
+            request.method.decode("ascii"),
+            route_of(request.path),
+            request.cache,
+            _digest_in(request.path) or _digest_in(_location(request)),
+            request.body.received,
+            (request.field("range") or [""])[-1][:LONGEST_RANGE],
+            request.id,
+            request.trace,
+        ),
     )

@@ -50,6 +50,13 @@ def test_changes_are_read() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("said", "pending"), [(7, 7), (0, 0), (-1, None), ("7", None), (True, None), (None, None)]
+)
+def test_how_many_changes_come_behind_a_page(said: object, pending: int | None) -> None:
+    assert parse_page(page(pending=said)).pending == pending
+
+
 @pytest.mark.parametrize("value", [0, 12, "12-g1AAA", [12, "g1AAA"], None])
 def test_a_sequence_is_sent_back_as_it_came(value: object) -> None:
     assert json.loads(sequence(value)) == value

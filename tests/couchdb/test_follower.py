@@ -38,6 +38,8 @@ class Written:
         self.pages: list[str] = []
         self.waiting: Deferred[bool] | None = None
         self.waits = 0
+        self.behind: int | None = None
+        """Changes that come behind a page, if that is said."""
 
     def write(self, name: str, digest: Digest | None) -> None:
         self.changes.append((name, digest))
@@ -64,7 +66,7 @@ class Written:
         changes = tuple(
             Change(name, digest is None, ("1-a",), {}) for at, (name, digest) in enumerate(some)
         )
-        return Page(changes, str(begin + len(some)))
+        return Page(changes, str(begin + len(some)), self.behind)
 
     async def states(self, changes: Sequence[Change]) -> tuple[list[DocumentState], int]:
         latest = dict(self.changes)
@@ -143,6 +145,28 @@ def test_what_is_written_is_known(rig: Rig) -> None:
     assert rig.known == [True, True, False]
     assert rig.follower.status.state == "following"
     assert rig.follower.status.complete
+
+
+def test_what_is_still_to_be_read_is_told(rig: Rig) -> None:
+    lags: list[int] = []
+    states = rig.database.states
+
+    async def notes(changes: Any) -> Any:
+        lags.append(rig.follower.status.lag)
+        return await states(changes)
+
+    rig.database.states = notes  # type: ignore[method-assign]  # looks, and does the same
+    rig.database.behind = 40
+    rig.database.write("a", ONE)
+    rig.database.behind = 0
+    rig.database.write("b", ONE)
+    assert (lags, rig.follower.status.lag) == ([41, 1], 0)
+
+
+def test_when_a_checkpoint_was_kept_is_told(rig: Rig) -> None:
+    rig.clock.advance(1000)
+    rig.database.write("a", ONE)
+    assert rig.follower.status.kept == rig.clock.seconds()
 
 
 def test_what_is_deleted_is_known_no_more(rig: Rig) -> None:

@@ -28,7 +28,7 @@ from dtfc.daemon.crew import (
 from dtfc.daemon.place import FIRST_SOCKET, HEARS, LAST_WORDS, SAYS
 from dtfc.errors import BadSetting
 from dtfc.settings import Settings, load
-from dtfc.web.families import REQUESTS, STALL_MAX, Family
+from dtfc.web.families import REQUESTS, STALL_MAX, told
 
 
 class Loop(Clock):
@@ -77,8 +77,8 @@ class PretendProcess:
     def pongs(self, count: float = 0.0, stall: float = 0.0) -> None:
         """Answer the last ping."""
         families = [
-            Family(REQUESTS, "Answers.", "counter", "sum", {(): count}),
-            Family(STALL_MAX, "Stall.", "gauge", "max", {(): stall}),
+            told(REQUESTS, count),
+            told(STALL_MAX, stall),
         ]
         self.says(
             "pong",

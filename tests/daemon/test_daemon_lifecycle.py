@@ -62,6 +62,8 @@ class PretendNode(Service):
         self.others: list[str] = []
         """What concerns other processes only."""
         self.reloaded_with: list[Settings] = []
+        self.reloads: list[bool] = []
+        """Whether each was well."""
         self.refuses: Exception | None = None
         self.drained: Deferred[None] = Deferred()
         self.serves: Deferred[None] = succeed(None)
@@ -92,6 +94,9 @@ class PretendNode(Service):
         if self.refuses is not None:
             raise self.refuses
         self.reloaded_with.append(settings)
+
+    def reloaded(self, *, well: bool) -> None:
+        self.reloads.append(well)
 
     def announce_end(self) -> None:
         self.events.append("announced")
@@ -288,6 +293,13 @@ def test_a_reload_with_mistakes_changes_nothing_and_names_each(
         f"{shell.config}:2",
     ]
     assert shell.told[-1].startswith(f"READY=1\nSTATUS=not reloaded: {shell.config}:1: ")
+
+
+def test_reloads_are_counted(shell: Shell) -> None:
+    shell.send(signal.SIGHUP)
+    shell.config.write_text("port = x\n")
+    shell.send(signal.SIGHUP)
+    assert shell.node.reloads == [True, False]
 
 
 def test_a_bad_certificate_stops_the_whole_reload(shell: Shell) -> None:

@@ -127,6 +127,7 @@ def test_a_message_as_twistd_writes_it() -> None:
 def test_a_message_as_json() -> None:
     [line] = said_of(EVENT, as_json=True)
     assert json.loads(line) == {
+        "kind": "message",
         "at": 1.5,
         "level": "warn",
         "from": "dtfc.node",

@@ -19,10 +19,10 @@ from dtfc.daemon.worker import ACCEPTS, ASK_LIMIT, LAST_WORD, Worker, take_turns
 from dtfc.errors import BrokenStore, Busy
 from dtfc.settings import Settings, load
 from dtfc.settings.plain import to_plain
-from dtfc.web.families import Family
+from dtfc.web.families import Family, told
 from tests.conftest import LoggedFailures
 
-REQUESTS = Family("dtfc_http_requests", "Answers.", "counter", "sum", {(): 4})
+REQUESTS = told("dtfc_http_requests", 4)
 
 
 class PretendPort:

@@ -34,6 +34,7 @@ ALWAYS = (("Content-Type", "application/problem+json"), ("Cache-Control", "no-st
 
 # Errors of one room that never reach a client as themselves.
 INTERNAL = {
+    "ClientError",  # of the client: its program hears them
     # Of a command, which tells them on its standard error.
     "Away",
     "Conflict",

@@ -110,3 +110,17 @@ def test_it_is_not_closed_while_it_is_written(
     closing.join()
     assert ended == [False]
     assert ledger.read().began == 1.0
+
+
+@pytest.mark.parametrize(
+    ("progress", "ratio"),
+    [
+        (Progress(), 0.0),
+        (Progress(began=1.0), 0.0),
+        (Progress(Digest.from_hex("80" + "0" * 126), began=1.0), 0.5),
+        (Progress(Digest.from_hex("f" * 128), began=2.0, ended=1.0), 1.0),
+        (Progress(began=1.0, ended=2.0), 1.0),
+    ],
+)
+def test_how_far_a_pass_is(progress: Progress, ratio: float) -> None:
+    assert progress.ratio == pytest.approx(ratio, abs=1e-6)

@@ -219,7 +219,7 @@ def test_figures_of_500_clients(live: Live, tmp_path: Path, paced: Pace) -> None
         begun = time.monotonic()
         got = list(pool.map(Fetched, [f"{node.url}/{digest}"] * 500))
         seconds = time.monotonic() - begun
-    fetched = metrics(node.port)["dtfc_peer_fetch_bytes_total"]
+    fetched = metrics(node.port)["dtfc_loads_received_bytes_total"]
     print(
         f"\n500 clients, 64 MiB, 2 workers: {seconds:.1f} s, "
         f"{sum(each.digest == digest for each in got)} right; "

@@ -37,8 +37,8 @@ def test_many_clients_of_two_workers_cost_the_peer_one_body(
     told = metrics(node.port)
     shares = [told[f'dtfc_worker_requests_total{{worker="{index}"}}'] for index in (0, 1)]
     assert min(shares) >= 1, shares
-    assert told["dtfc_peer_fetch_bytes_total"] == len(content)
-    assert told["dtfc_peer_refetched_bytes_total"] == 0
+    assert told["dtfc_loads_received_bytes_total"] == len(content)
+    assert told["dtfc_loads_refetched_bytes_total"] == 0
     served = metrics(peer.port)["dtfc_http_sent_bytes_total"]
     # The answers to its own PUT and to questions weigh next to nothing.
     assert len(content) <= served < len(content) + MIB

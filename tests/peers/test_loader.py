@@ -75,6 +75,15 @@ async def test_what_is_counted(node: Node) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_became_of_each_request_is_counted(node: Node) -> None:
+    loader = node.loader(status(404), honest(DATA))
+    await load(loader)
+    told = [dict(each.fetches) for each in loader.picker.snapshot(0.0)]
+    results = [{name: count for name, count in each.items() if count} for each in told]
+    assert results == [{"absent": 1}, {"ok": 1}]
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_empty_blob(node: Node) -> None:
     info = await load(node.loader(honest(b"")), Digest.of(b""))
     assert info.length == 0
@@ -412,6 +421,17 @@ async def test_joining_a_load_in_progress(node: Node) -> None:
     assert (await second.finished()).length == len(DATA)
     first.leave()
     second.leave()
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_joins_is_counted_while_it_waits(node: Node) -> None:
+    loader = node.loader(honest(DATA))
+    first, second = loader.ensure(DIGEST), loader.ensure(DIGEST)
+    joined = loader.counters.waiters
+    await second.finished()
+    first.leave()
+    second.leave()
+    assert (joined, loader.counters.waiters) == (1, 0)
 
 
 @pytest_twisted.ensureDeferred

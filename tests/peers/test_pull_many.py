@@ -116,6 +116,30 @@ def test_the_first_of_two_rivals_is_kept() -> None:
     assert Take(2, 0, MANY, 0) in actions
 
 
+def test_a_rival_whose_answer_is_taken_has_won() -> None:
+    pull = Pull([A, B])
+    pull.begin(0.0)
+    pull.on(Waited(), 0.5)
+    before = pull.hedges, pull.hedges_won
+    pull.on(answer(Ask(2, B, 0), MANY), 0.6)
+    assert (before, (pull.hedges, pull.hedges_won)) == ((1, 0), (1, 1))
+
+
+def test_a_rival_of_one_that_answers_after_all_has_not() -> None:
+    pull = Pull([A, B])
+    pull.begin(0.0)
+    pull.on(Waited(), 0.5)
+    pull.on(answer(Ask(1, A, 0), MANY), 0.6)
+    assert (pull.hedges, pull.hedges_won) == (1, 0)
+
+
+def test_who_shares_the_work_is_no_rival() -> None:
+    pull = begun([A, B])
+    (ask,) = asks(pull.on(Waited(), 0.11))
+    pull.on(answer(ask, MANY), 0.2)
+    assert (pull.hedges, pull.hedges_won) == (0, 0)
+
+
 def test_who_stops_in_the_middle_gets_a_rival_for_the_rest() -> None:
     pull = begun([A, B], 3 * CHUNK)
     pull.on(Got(1, CHUNK + 5), 0.2)

@@ -103,7 +103,7 @@ def test_counters_never_go_back(twistd: Start) -> None:
     for _ in range(20):
         get(port)
     before = metrics(port)
-    assert before['dtfc_http_requests_total{code="200",method="GET"}'] == 20
+    assert before['dtfc_http_requests_total{code="200",method="GET",route="node"}'] == 20
     assert before['dtfc_worker_up{worker="1"}'] == 1
     os.kill(workers(daemon)[0], signal.SIGKILL)
     settled(daemon, 3)
@@ -112,7 +112,7 @@ def test_counters_never_go_back(twistd: Start) -> None:
     assert [name for name in counters if after[name] < before[name]] == []
     # What a killed worker had answered since it was heard last is lost: here the
     # first scrape, if that was its own.
-    assert after['dtfc_http_requests_total{code="200",method="GET"}'] in {20, 21}
+    assert after['dtfc_http_requests_total{code="200",method="GET",route="node"}'] in {20, 21}
     assert after['dtfc_worker_starts_total{worker="0"}'] == 2
 
 

@@ -187,6 +187,13 @@ class TestReceipts:
         assert receipt is not None
         assert receipt.deliveries[0].at == "now"
 
+    def test_what_is_pending_is_told_by_peer(self, memory: Memory) -> None:
+        name = self.made(memory, "http://a", "http://b")
+        memory.delivered("http://a", [(name, "acknowledged")], "now")
+        pending = memory.pending_by_peer()
+        assert {peer: count for peer, (count, _) in pending.items()} == {"http://b": 1}
+        assert pending["http://b"][1] > 0
+
     def test_what_is_delivered_is_what_counts_now(self, memory: Memory) -> None:
         name = self.made(memory, "http://a")
         memory.note(record(1, 2, deleted=False))

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from dtfc.web.accesslog import FLUSH, MOST_LINES, MOST_WAITING, AccessLog, Entry, as_json, combined
+from dtfc.http.traces import Trace
+from dtfc.web.accesslog import (
+    FLUSH,
+    MOST_LINES,
+    MOST_WAITING,
+    About,
+    AccessLog,
+    Entry,
+    as_json,
+    combined,
+)
 
 ENTRY = Entry(1_000_000.5, "192.0.2.1", "GET / HTTP/1.1", 200, 12, 0.25, "http://r/", "curl/8")
 COMBINED = re.compile(
@@ -28,17 +38,47 @@ def test_the_combined_format() -> None:
 
 
 def test_the_json_format() -> None:
-    assert json.loads(as_json(ENTRY)) == {
+    told = json.loads(as_json(ENTRY._replace(about=About("GET", "front", id="7-1"))))
+    assert told == {
+        "kind": "access",
         "at": 1000000.5,
-        "address": "192.0.2.1",
+        "id": "7-1",
+        "client": "192.0.2.1",
         "request": "GET / HTTP/1.1",
+        "method": "GET",
+        "route": "front",
         "status": 200,
-        "sent": 12,
-        "seconds": 0.25,
+        "bytes": 12,
+        "received": 0,
+        "duration": 0.25,
         "referrer": "http://r/",
         "agent": "curl/8",
-        "principal": "-",
     }
+
+
+def test_a_blob_and_a_trace() -> None:
+    trace = Trace("a" * 32, "b" * 16, "c" * 16, "01")
+    about = About("GET", "blob", "loaded", "d" * 128, 0, "bytes=0-3", "7-1", trace)
+    told = json.loads(as_json(ENTRY._replace(about=about)))
+    expected = {
+        "cache": "loaded",
+        "sha512": "d" * 128,
+        "range": "bytes=0-3",
+        "trace": "a" * 32,
+        "span": "b" * 16,
+        "parent": "c" * 16,
+    }
+    assert {name: told.get(name) for name in expected} == expected
+
+
+def test_a_part_that_the_fast_lane_sent_has_its_range() -> None:
+    told = json.loads(as_json(ENTRY._replace(status=206, first=5, sent=10)))
+    assert told["range"] == "bytes=5-14"
+
+
+def test_ids_differ() -> None:
+    ids = {json.loads(as_json(ENTRY))["id"] for _ in range(100)}
+    assert len(ids) == 100
 
 
 def test_who_it_was_stands_in_the_place_of_the_user() -> None:

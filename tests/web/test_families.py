@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import json
-from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dtfc.web.families import Family, Sums, from_plain
+from dtfc.web.metricnames import METRICS, TABLE, Metric, Rule, reference
 
-Rule = Literal["sum", "max", "same"]
+COUNTED = METRICS["dtfc_http_hot_hits"]
 
 
 def counter(value: float, **labels: str) -> Family:
-    return Family("c", "Counted.", "counter", "sum", {tuple(labels.items()): value})
+    return Family(COUNTED, {tuple(labels.items()): value})
 
 
 def gauge(value: float, rule: Rule = "sum") -> Family:
-    return Family("g", "Now.", "gauge", rule, {(): value})
+    return Family(Metric("g", "gauge", "Now.", (), rule), {(): value})
 
 
 def total(families: list[Family]) -> dict[str, float]:
-    return {each.name: sum(each.values.values()) for each in families}
+    return {each.name.replace(COUNTED.name, "c"): sum(each.values.values()) for each in families}
 
 
 def test_counters_and_gauges_are_summed() -> None:
@@ -36,7 +36,7 @@ def test_labels_are_kept_apart() -> None:
     assert told.values == {(("code", "200"),): 1, (("code", "404"),): 2}
 
 
-@pytest.mark.parametrize(("rule", "wanted"), [("sum", 11), ("max", 6), ("same", 5)])
+@pytest.mark.parametrize(("rule", "wanted"), [("sum", 11), ("max", 6), ("min", 5), ("same", 5)])
 def test_rules(rule: Rule, wanted: float) -> None:
     assert total(Sums().with_living([[gauge(5, rule)], [gauge(6, rule)]])) == {"g": wanted}
 
@@ -71,7 +71,7 @@ def test_no_counter_ever_goes_back(steps: list[tuple[int, int, bool]]) -> None:
 
 
 def test_a_family_goes_over_the_channel() -> None:
-    families = [counter(3, method="GET", code="200"), gauge(0.5, "max")]
+    families = [counter(3, method="GET"), Family(METRICS["dtfc_replica_stuck"], {(): 0.5})]
     sent = json.loads(json.dumps([each.plain() for each in families]))
     assert from_plain(sent) == families
 
@@ -83,13 +83,35 @@ def test_a_family_goes_over_the_channel() -> None:
         1,
         [1],
         [[]],
-        [["a", "b", "counter", "sum", None]],
-        [["a", "b", "counter", "sum", [[[], "x"]]]],
-        [["a", "b", "counter", "least", []]],
-        [["a", "b", "histogram", "sum", []]],
-        [["a", "b", "gauge", "sum", [[[["one"]], 1]]]],
+        [["dtfc_unheard_of", []]],
+        [["dtfc_loads", None]],
+        [["dtfc_loads", [[[], "x"]]]],
+        [["dtfc_loads", [[[["one"]], 1]]]],
     ],
 )
 def test_what_is_no_family(given_: object) -> None:
     with pytest.raises(ValueError, match=r".+"):
         from_plain(given_)
+
+
+def test_names_are_prometheus_own_way() -> None:
+    """Base units, and nothing that is counted twice in the name (promtool looks at the rest)."""
+    odd = [
+        each.name
+        for each in TABLE
+        if not each.name.startswith(("dtfc_", "process_")) or each.name.endswith(("_total", "_ms"))
+    ]
+    assert odd == []
+
+
+def test_no_label_is_without_bounds() -> None:
+    known = {
+        *("code", "database", "kind", "limit", "method", "peer", "reason", "result", "route"),
+        *("version", "won", "worker"),
+    }
+    assert {label for each in TABLE for label in each.labels} == known
+
+
+def test_every_name_stands_in_the_reference_once() -> None:
+    lines = reference().splitlines()[2:]
+    assert [line.split("`")[1].partition("{")[0] for line in lines] == [m.exposed for m in TABLE]

@@ -198,7 +198,11 @@ class TestStatus:
         }
 
     def test_deletions(self, node: Node) -> None:
-        node.sources.pending = lambda: {"http://a": 2, "http://b": 1}
+        node.sources.pending = lambda: {
+            "http://a": (2, 5.0),
+            "http://b": (1, 6.0),
+            "http://c": (0, 0.0),
+        }
         assert node.status["deletions"] == {
             "pending": 3,
             "peers": [{"url": "http://a", "pending": 2}, {"url": "http://b", "pending": 1}],

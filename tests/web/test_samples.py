@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtfc.web.families import Family, counter
+from dtfc.web.families import REQUESTS, Family, told
+from dtfc.web.metricnames import METRICS
 from dtfc.web.samples import Sample, Samples, Totals, totals_of
 
 
@@ -70,13 +71,10 @@ def test_no_rate_is_below_nothing(counts: list[int]) -> None:
 
 
 def test_totals_are_found_among_metrics() -> None:
-    requests: Family = Family(
-        "dtfc_http_requests", "", "counter", "sum", {(("code", "200"),): 3, (("code", "404"),): 2}
-    )
     families = [
-        requests,
-        counter("dtfc_http_sent_bytes", "", 70),
-        counter("dtfc_http_received_bytes", "", 9),
-        counter("dtfc_corrupt", "", 1),
+        Family(METRICS[REQUESTS], {(("code", "200"),): 3, (("code", "404"),): 2}),
+        told("dtfc_http_sent_bytes", 70),
+        told("dtfc_http_received_bytes", 9),
+        told("dtfc_chunks_corrupt", 1),
     ]
     assert totals_of(families) == Totals(5, 70, 9)
