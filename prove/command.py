@@ -36,8 +36,11 @@ from prove.zygote import Zygote
 #: Bytes of the file.
 LENGTH = 2 * 1024**3
 
-#: The least, in a slice of the proof: what is smaller is over before it is killed.
+#: The least, in a slice of the proof ...
 LEAST = 96 * 1024 * 1024
+
+#: ... whose node is slowed down: else it would be over before it is killed.
+PACE = "24M"
 
 #: Times that each command, or its node, is killed.
 KILLS = 5
@@ -63,6 +66,8 @@ class Stage:
     digest: str
     node: House
     chance: Random
+    flags: tuple[str, ...] = ()
+    """Of the node."""
 
     def command(self, *arguments: str, folder: str = "") -> subprocess.Popen[bytes]:
         """Start ``dtfc``."""
@@ -148,7 +153,7 @@ def kill_again_and_again(
             break
         if number % 2:
             stage.node.kill()
-            stage.node.start()
+            stage.node.start(*stage.flags)
             kills["node"] += 1
         else:
             running.kill()
@@ -273,8 +278,10 @@ def prove(seed: int, share: float) -> list[Row]:
         digest = make_file(folder / _NAME, length, chance)
         with Zygote() as zygote:
             node = House(zygote, f"{folder}/n1")
-            node.start()
-            stage = Stage(folder, length, digest, node, chance)
+            # What is small would be over before it is killed.
+            flags = ("--rate-per-address", PACE) if length < LENGTH // 4 else ()
+            node.start(*flags)
+            stage = Stage(folder, length, digest, node, chance, flags)
             rows = [_killed(stage)]
             shutil.rmtree(folder / "back", ignore_errors=True)
             rows.append(_beside_aria2(stage, zygote))

@@ -65,13 +65,13 @@ class CredentialAgent:
     Args:
         agent: makes the requests.
         credential: what is shown.
-        origins: of the nodes, in lower case.
+        origins: of the nodes.
     """
 
     def __init__(self, agent: IAgent, credential: Credential, origins: Sequence[str]) -> None:
         self._agent = agent
         self._credential = credential
-        self._origins = frozenset(origins)
+        self._origins = frozenset(map(_plain_origin, origins))
 
     def request(
         self,
@@ -82,8 +82,7 @@ class CredentialAgent:
     ) -> Deferred[IResponse]:
         """Make a request with the credential, if it goes to one of the nodes."""
         own = Headers() if headers is None else headers.copy()
-        found = _ORIGIN.match(uri.decode("latin-1"))
-        if found is not None and found[0].lower() in self._origins:
+        if _plain_origin(uri.decode("latin-1")) in self._origins:
             name, value = self._credential.field()
             own.setRawHeaders(name.encode("ascii"), [value.encode("ascii")])
         asked: Deferred[IResponse] = self._agent.request(method, uri, own, bodyProducer)
@@ -283,7 +282,7 @@ class Wire:
         agent: IAgent = Agent.usingEndpointFactory(reactor, connections, connections.pool)
         if credential is not None:
             # Below PlainAgent, which takes cookies away.
-            agent = CredentialAgent(agent, credential, [node.lower() for node in nodes])
+            agent = CredentialAgent(agent, credential, nodes)
         treq = HTTPClient(PlainAgent(agent, reactor))
         self.http = NodeHTTP(treq, reactor, limits, connections, loads=True)
         """Asks for blobs so that a node that lacks one loads it."""
@@ -314,6 +313,16 @@ class Wire:
         """Give up every request, close every connection, and wait until they are closed."""
         await self.near.close()
         await self.http.close()
+
+
+def _plain_origin(url: str) -> str:
+    """Return scheme, host and port of a URL, in the one form in which they are compared."""
+    found = _ORIGIN.match(url)
+    if found is None:
+        return ""
+    origin = found[0].lower()
+    usual = ":443" if origin.startswith("https:") else ":80"
+    return origin.removesuffix(usual)
 
 
 def limits_of(patience: float) -> PeerLimits:

@@ -6,9 +6,12 @@ import json
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import succeed
+from twisted.web.http_headers import Headers
 
 from dtfc.client import (
     Cookie,
@@ -21,6 +24,7 @@ from dtfc.client import (
     WrongBytes,
 )
 from dtfc.client.partfile import PART
+from dtfc.client.wire import CredentialAgent
 from dtfc.digest import Digest
 from dtfc.store.chunkmap import CHUNK, ChunkHashes, ChunkMap
 from tests.client.conftest import Nodes
@@ -284,6 +288,34 @@ async def test_each_request_says_who_asks(
 
     seen = [fields.get(field) for node in nodes.made for fields in node.seen]
     assert set(seen) == {value}
+
+
+@pytest.mark.parametrize(
+    ("node", "asked", "shown"),
+    [
+        ("http://files.example", "http://files.example/x", True),
+        ("http://files.example:80", "http://files.example/x", True),
+        ("https://Files.example", "https://files.example:443/x", True),
+        ("http://[::1]:8080", "http://[::1]:8080/x", True),
+        ("http://files.example", "http://files.example.org/x", False),
+        ("http://files.example", "http://files.example:8080/x", False),
+        ("https://files.example", "http://files.example/x", False),
+    ],
+)
+def test_nobody_else_is_shown_it(node: str, asked: str, shown: bool) -> None:  # noqa: FBT001 -- a case
+    seen: list[Headers | None] = []
+
+    class Agent:
+        def request(self, _method: bytes, _uri: bytes, headers: Headers, _body: object) -> Any:
+            seen.append(headers)
+            return succeed(None)
+
+    agent = CredentialAgent(Agent(), Token("abc"), [node])  # type: ignore[arg-type] # a stand-in
+
+    agent.request(b"GET", asked.encode())
+
+    assert seen[0] is not None
+    assert seen[0].hasHeader(b"Authorization") is shown
 
 
 def test_a_credential_shows_itself_to_nobody() -> None:
