@@ -73,19 +73,23 @@ from dtfc.terms import (
     upload_terms_of,
 )
 from dtfc.web.accesslog import AccessLog
+from dtfc.web.assets import read_assets
 from dtfc.web.blobs import Blobs
 from dtfc.web.colleagues import Alone, Colleagues
 from dtfc.web.couchpages import CouchPages
 from dtfc.web.deletions import DeletionPages
 from dtfc.web.descriptors import Fitting, fitting
 from dtfc.web.fastlane import FastLane
+from dtfc.web.frontpage import FrontPage
 from dtfc.web.gate import Gate
 from dtfc.web.hotblobs import HotBlobs
 from dtfc.web.mediapages import MediaPages
 from dtfc.web.metalink import Links, MetalinkPages
 from dtfc.web.metrics import Metrics
+from dtfc.web.overview import Overview, Sources
 from dtfc.web.receivers import Bound
 from dtfc.web.routes import Routes
+from dtfc.web.samples import EVERY, Samples, totals_of
 from dtfc.web.sharedreplays import SharedReplays
 from dtfc.web.site import Site
 from dtfc.web.smallputs import Writer
@@ -94,6 +98,7 @@ from dtfc.web.status import Status
 from dtfc.web.tokenfile import read_tokens
 from dtfc.web.torrents import TorrentPages
 from dtfc.web.transmit import FileServer, LocalServer
+from dtfc.web.troubles import Troubles
 from dtfc.web.uploading import Uploading
 from dtfc.web.uploads import UploadPages
 from dtfc.web.wakeups import Wakeups, wakeups_of
@@ -217,7 +222,7 @@ class Node(MultiService):
         self._metalinks: MetalinkPages | None = None
         self._random = random
         self._wants = read_filter(settings.replica_filter)
-        began = reactor.seconds() - ticks()
+        self._began = began = reactor.seconds() - ticks()
         # What is owed is dated, and measured: from the time of day at the start on.
         self._owing = SteadyClock(reactor, lambda: began + ticks())
         self._pacing = CopyPacing(self._owing)
@@ -242,6 +247,11 @@ class Node(MultiService):
         self._audit_file = ReopenableFile(settings.audit_log) if settings.audit_log else None
         self._audit: AccessLog | None = None
         self._prober = Prober(reactor, probe_terms_of(settings), self._steady.seconds)
+        self._assets = read_assets()
+        self._samples = Samples()
+        self._troubles = Troubles()
+        self._sampling = LoopingCall(self._sample)
+        self._sampling.clock = reactor
 
     @property
     def store(self) -> Store:
@@ -276,6 +286,9 @@ class Node(MultiService):
             BrokenStore, NoSpace, StoreFailure: the store cannot be used.
         """
         settings = self.settings
+        if self._owns_process:
+            # What the log says is of the process.
+            self._troubles.start()
         self._signer.secrets = read_secrets(settings.peer_secret_file)
         self._gate.tokens = read_tokens(settings.tokens)
         self._gate.url_secrets = read_secrets(settings.url_secret_file, URL_SECRETS)
@@ -391,16 +404,14 @@ class Node(MultiService):
             uploads=uploads,
             metalinks=metalinks,
             torrents=torrents,
+            page=self._front_page(store),
         ).resource()
         # From here on nothing can fail: the threads would keep the process alive.
         self._disk.start()
         self._watch.startService()
         self._discovery.startService()
         if self._owns_process:
-            keep_collections_short()
-            # Here and not before: a daemon is another process by now.
-            self._queued.open()
-            self._stalls.start()
+            self._watch_process()
         self._upkeep.start(chores=self._chores)
         if replicas is not None:
             replicas.start(chores=self._chores)
@@ -408,6 +419,14 @@ class Node(MultiService):
         if self._chores:
             self._start_chores(store)
         MultiService.startService(self)
+
+    def _watch_process(self) -> None:
+        """Begin to look after the process, and at what it does."""
+        keep_collections_short()
+        # Here and not before: a daemon is another process by now.
+        self._queued.open()
+        self._stalls.start()
+        self._sampling.start(EVERY)
 
     def _start_chores(self, store: Store) -> None:
         """Begin what only one of a node's processes does."""
@@ -432,6 +451,8 @@ class Node(MultiService):
             self._access_log.flush,
             None if self._audit is None else self._audit.flush,
             self._stalls.stop,
+            self._troubles.stop,
+            self._sampling.stop if self._sampling.running else None,
             self._queued.close,
             self._expiry.stop if self._expiry.running else None,
             self._watch.stopService,
@@ -752,6 +773,41 @@ class Node(MultiService):
         """Say in one line how the node is."""
         connections, peers = self.numbers()
         return f"{connections} connections, {peers} peers"
+
+    def _front_page(self, store: Store) -> FrontPage:
+        """Return the page for people, now that the rooms that it tells of are open."""
+        loader, upkeep, deletions = self._loader, self._upkeep, self._deletions
+        sources = Sources(
+            began=self._reactor.seconds(),
+            draining=lambda: self.site.leaving,
+            me=lambda: self._roster.me,
+            peers=self._how_peers_are,
+            queue=lambda: None if self._replicas is None else self._replicas.length,
+            couchdb=self._beside.told,
+        )
+        if loader is not None and upkeep is not None and deletions is not None:
+            sources.loads = loader.status
+            sources.scrub = lambda: (upkeep.scrubber.told(), upkeep.scrubber.pace.period)
+            sources.pending = deletions.pending_by_peer
+        overview = Overview(
+            self.site,
+            store,
+            self._disk,
+            self._reactor,
+            sources,
+            samples=self._samples,
+            troubles=self._troubles,
+            colleagues=self._colleagues,
+        )
+        return FrontPage(self._assets, overview, self._gate)
+
+    def _sample(self) -> None:
+        """Note how much has gone through the node, this process or all of them."""
+        heard = self._colleagues.totals()
+        if heard is not None:
+            self._samples.note(self._began + heard[0], heard[1])
+        elif self._metrics is not None and self.settings.workers <= 1:
+            self._samples.note(self._owing.seconds(), totals_of(self._metrics.of_site()))
 
     def _keep_discovered(self, found: bytes) -> None:
         """Keep what DNS says: the next start may be at a time when it says nothing."""

@@ -11,17 +11,19 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from prove.booted import Booted, cgroups
 from prove.figures import Row
 from prove.roots import Root, missing
 from prove.zygote import free_port
 
 _SETUP = """
 apt-get update -qq
-apt-get install -qq -y --no-install-recommends /root/dtfc.deb curl >/dev/null
+apt-get install -qq -y --no-install-recommends /root/dtfc.deb curl systemd procps >/dev/null
 """
 
 _BEGIN = """
 port={port}
+not() {{ if "$@"; then exit 1; fi; }}
 start() {{
     STATE_DIRECTORY=/var/lib/dtfc setpriv --reuid=dtfc --regid=dtfc --init-groups \\
         /usr/sbin/dtfc-daemon --config /etc/dtfc/dtfc.toml --port $port >> /tmp/log 2>&1 &
@@ -50,8 +52,8 @@ kill -USR2 $pid; i=0
 until ! kill -0 $pid 2>/dev/null; do i=$((i + 1)); [ $i -lt 300 ] || exit 1; sleep 0.2; done
 curl -sSf localhost:$port/$digest | cmp - /tmp/body
 dtfc verify --config /etc/dtfc/dtfc.toml --basedir /var/lib/dtfc
-! grep Traceback /tmp/log
-! grep -i "plugin cache" /tmp/log
+not grep Traceback /tmp/log
+not grep -i "plugin cache" /tmp/log
 """
 
 _REMOVE = """
@@ -80,8 +82,67 @@ apt-get install -qq -y /root/dtfc.deb > /dev/null
 rm /var/lib/dtfc/PURGE; touch /var/lib/dtfc/PURGE
 apt-get purge -qq -y dtfc > /dev/null
 [ ! -e /var/lib/dtfc ]
-! getent passwd dtfc
+not getent passwd dtfc
 """
+
+
+# Under systemd, on the socket that it holds, and as "apt install" upgrades.
+_SYSTEMD = """
+port={port}
+main() {{ systemctl show dtfc -p MainPID --value; }}
+not() {{ if "$@"; then exit 1; fi; }}
+another() {{ i=0; until [ "$(main)" != "$1" ] && [ "$(main)" != 0 ] \\
+    && [ "$(systemctl is-active dtfc)" = active ]; do
+    i=$((i + 1)); [ $i -lt 300 ] || {{ journalctl -u dtfc -n 50; exit 1; }}; sleep 0.2; done; }}
+i=0; until curl -sf -o /dev/null localhost:$port/readyz; do
+    i=$((i + 1)); [ $i -lt 300 ] || {{ systemctl status dtfc; exit 1; }}; sleep 0.2; done
+[ "$(systemctl show dtfc -p User --value)" = dtfc ]
+curl -sSf -T /root/dtfc.deb localhost:$port/body > /dev/null
+digest=$(sha512sum < /root/dtfc.deb | cut -d' ' -f1)
+( while [ ! -e /tmp/over ]; do curl -sSf -o /dev/null localhost:$port/$digest || exit 1; done ) &
+asking=$!
+old=$(main)
+systemctl kill --kill-whom=main -s USR2 dtfc; another $old
+systemctl reload dtfc
+old=$(main)
+dpkg -i /root/dtfc.deb > /dev/null; another $old
+old=$(main)
+systemctl restart dtfc; another $old
+touch /tmp/over
+wait $asking
+old=$(main)
+kill -KILL $old; another $old
+[ "$(systemctl show dtfc -p NRestarts --value)" = 1 ]
+systemctl stop dtfc.socket dtfc
+[ "$(systemctl is-failed dtfc)" != failed ]
+not pgrep -f '^/usr/bin/python3'
+journalctl -u dtfc > /tmp/journal
+not grep -E "Traceback|plugin cache|not handed over" /tmp/journal
+"""
+
+_SOCKET = """
+mkdir -p /etc/systemd/system/dtfc.socket.d
+printf '[Socket]\\nListenStream=\\nListenStream={port}\\n' \\
+    > /etc/systemd/system/dtfc.socket.d/port.conf
+cp /etc/dtfc/dtfc.toml /root/kept
+echo 'listen = ["systemd:domain=INET6:index=0"]' >> /etc/dtfc/dtfc.toml
+"""
+
+
+def under_systemd(root: Root) -> None:
+    """Run the installed service under systemd, which restarts, upgrades and revives it.
+
+    Raises:
+        RuntimeError: with what went wrong.
+    """
+    port = free_port()
+    root.run(_SOCKET.format(port=port))
+    booted = Booted(root, "dtfc.socket")
+    try:
+        booted.run(_SYSTEMD.format(port=port))
+    finally:
+        booted.end()
+        root.run("cp /root/kept /etc/dtfc/dtfc.toml")
 
 
 def build() -> str:
@@ -129,6 +190,17 @@ def prove(_seed: int, _share: float) -> list[Row]:
         steps = {
             "installed": _SETUP,
             "run as its service runs it, and handed over": begin + _USE,
+        }
+        rows += [
+            _step(f"the Debian package is {name}", partial(root.run, script))
+            for name, script in steps.items()
+        ]
+        name = "the Debian package's units under systemd"
+        if cgroups():
+            rows.append(_step(name, partial(under_systemd, root)))
+        else:
+            rows.append(Row(name, "", 0, 0, skipped="there is no cgroup2"))
+        steps = {
             "removed and purged, with what is stored kept": _REMOVE,
             "purged with what is stored, when root says so": begin + _PURGE,
         }

@@ -60,6 +60,10 @@ class Root:
         """
         enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
         enter += [f"--mount-proc={self.folder}/proc", "chroot", self.folder]
+        return self.within(enter, script, timeout)
+
+    def within(self, enter: list[str], script: str, timeout: float) -> str:
+        """Run a script in it, entered by a command of the caller's."""
         return _run([*enter, "/bin/sh", "-euc", script], self._more, timeout)
 
     def remove(self) -> None:

@@ -25,6 +25,7 @@ from dtfc.daemon.tls import Keys
 from dtfc.settings import Settings
 from dtfc.settings.plain import to_plain
 from dtfc.web.families import Family, Sums
+from dtfc.web.samples import totals_of
 
 PING_PERIOD = 2.0
 """Seconds between two questions to each worker whether it lives."""
@@ -328,7 +329,15 @@ class Crew(Service):
     def _ping_all(self) -> None:
         self._number += 1
         serving = sum(place.ready for place in self._places)
-        self._tell_all("ping", number=self._number, serving=serving, workers=len(self._places))
+        # Each can show how much goes through the node, and need not ask for it.
+        totals = dataclasses.astuple(totals_of(self.families()))
+        self._tell_all(
+            "ping",
+            number=self._number,
+            serving=serving,
+            workers=len(self._places),
+            totals=totals,
+        )
 
     def _ask(self, place: Place, number: int) -> None:
         """Answer a worker that wants the counts of all: when all have told theirs."""

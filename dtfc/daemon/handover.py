@@ -82,12 +82,16 @@ def inherit(environment: MutableMapping[str, str]) -> Inheritance:
     said = environment.pop(VARIABLE, "")
     if not said:
         return Inheritance()
-    found = json.loads(said)
-    sockets = {
-        str(name): [(int(fd), int(family)) for fd, family in pairs] for name, pairs in found.items()
-    }
-    for fd in [SAYS, HEARS, *(fd for pairs in sockets.values() for fd, _ in pairs)]:
-        os.set_inheritable(fd, False)
+    try:
+        found = json.loads(said)
+        sockets = {
+            str(name): [(int(fd), int(family)) for fd, family in pairs]
+            for name, pairs in found.items()
+        }
+        for fd in [SAYS, HEARS, *(fd for pairs in sockets.values() for fd, _ in pairs)]:
+            os.set_inheritable(fd, False)
+    except (ValueError, TypeError, AttributeError, OSError):
+        return Inheritance()
     return Inheritance(sockets, SAYS, HEARS)
 
 

@@ -32,6 +32,7 @@ from dtfc.settings import Settings
 from dtfc.settings.plain import from_plain as settings_from_plain
 from dtfc.web.families import Family
 from dtfc.web.families import from_plain as families_from_plain
+from dtfc.web.samples import Totals
 
 ACCEPTS = 1
 """Connections that are taken in one turn of the loop: the others get theirs."""
@@ -138,6 +139,7 @@ class Worker(Connection):
         self._clogged = False
         self._lost = 0
         self._present = (1, 1)
+        self._totals: tuple[float, Totals] | None = None
         self._numbers = itertools.count(1)
         self._asking: dict[int, Deferred[Sequence[Family]]] = {}
 
@@ -275,6 +277,7 @@ class Worker(Connection):
 
     def _told_ping(self, message: Message) -> None:
         self._present = (message["serving"], message["workers"])
+        self._totals = self._reactor.seconds(), Totals(*message["totals"])
         if self._node is not None:
             connections, peers = self._node.numbers()
             families = [each.plain() for each in self._node.counts()]
@@ -395,6 +398,10 @@ class Worker(Connection):
     def present(self) -> tuple[int, int]:
         """Return how many workers serve, and how many there are to be."""
         return self._present
+
+    def totals(self) -> tuple[float, Totals] | None:
+        """Return what all have counted together, and when that was heard; None if not yet."""
+        return self._totals
 
     def peers_read(self) -> None:
         """Tell the others to read the peer list again."""

@@ -382,6 +382,14 @@ class Deletions:
         """
         return self._memory.pending_count()
 
+    def pending_by_peer(self) -> dict[str, int]:
+        """Return how many acknowledgements of each peer are missing (blocks).
+
+        Raises:
+            StoreFailure: the catalog cannot be read.
+        """
+        return self._memory.pending_by_peer()
+
     def remembered(self) -> int:
         """Return how many records there are (blocks).
 

@@ -119,6 +119,10 @@ class Channel(http.HTTPChannel):
     transport: Any
     body: RequestBody | None = None
     address = ""
+    hot: tuple[str, int, float] | None = None
+    """What the fast lane sends, its length, and since when; None while it sends nothing."""
+    hot_sent = 0
+    """Bytes of that which were sent."""
 
     def __init__(self, limits: Limits) -> None:
         http.HTTPChannel.__init__(self)

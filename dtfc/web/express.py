@@ -134,9 +134,13 @@ class ExpressChannel(Channel):
         lane = Lane(self.site.disk)
         rest = Span(span.start + sent, span.length - sent)
 
+        self.hot = (hit.blob.watched.info.digest.hex, span.length, began)
+        self.hot_sent = sent
+
         def count_out(more: int) -> None:
             nonlocal sent
             sent += more
+            self.hot_sent = sent
 
         try:
             await send_from_file(self.transport, lane, hit.blob.source, rest, count_out)
@@ -147,6 +151,7 @@ class ExpressChannel(Channel):
                 # Behind the read that is still under way.
                 lane.run(_nothing).addBoth(lambda _none: hit.blob.release())
             self._since = self.site.ticks()
+            self.hot, self.hot_sent = None, 0
             self.site.log_hit(self, hit, sent, self.site.clock.seconds(), self._since - began)
         self._next_request()
 

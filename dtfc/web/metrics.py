@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from dtfc import __version__
 from dtfc.web.families import REQUESTS, STALL_MAX, Family, Labels, counter, gauge
+from dtfc.web.transfers import under_way
 
 if TYPE_CHECKING:
     from dtfc.integrity.upkeep import Upkeep
@@ -108,7 +109,7 @@ class Metrics:
     def counts(self) -> list[Family]:
         """Return what this process counts for itself, without asking the disk."""
         return [
-            *self._of_site(),
+            *self.of_site(),
             *self.of_couchdb(),
             *self._of_loads(),
             *self._of_peers(),
@@ -121,7 +122,7 @@ class Metrics:
 
     def _all(self) -> Iterator[Family]:
         yield gauge("dtfc_build_info", "The version that runs.", 1, "same", version=__version__)
-        yield from self._of_site()
+        yield from self.of_site()
         yield from self.of_couchdb()
         yield from self._of_loads()
         yield from self._of_peers()
@@ -256,7 +257,8 @@ class Metrics:
             "dtfc_loop_stall_seconds", "All stalls of the loop together.", self._stalls.total
         )
 
-    def _of_site(self) -> Iterator[Family]:
+    def of_site(self) -> Iterator[Family]:
+        """Yield what the site counts."""
         tally = self._site.tally
         requests: dict[Labels, float] = {
             (("method", method), ("code", str(code))): count
@@ -264,8 +266,11 @@ class Metrics:
         }
         yield Family(REQUESTS, "Answers, by method and status.", "counter", "sum", requests)
         yield counter("dtfc_http_hot_hits", "Answers given without the router.", tally.hits)
-        yield counter("dtfc_http_sent_bytes", "Bytes of answers' bodies.", tally.sent)
-        yield counter("dtfc_http_received_bytes", "Bytes of requests' bodies.", tally.received)
+        sent, received = under_way(self._site)
+        yield counter("dtfc_http_sent_bytes", "Bytes of answers' bodies.", tally.sent + sent)
+        yield counter(
+            "dtfc_http_received_bytes", "Bytes of requests' bodies.", tally.received + received
+        )
         yield Family(
             "dtfc_http_limited",
             "Times that a limit of what one caller may take, or of connections, was reached.",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dtfc.web.blobs import Blobs
     from dtfc.web.couchpages import CouchPages
     from dtfc.web.deletions import DeletionPages
+    from dtfc.web.frontpage import FrontPage
     from dtfc.web.mediapages import MediaPages
     from dtfc.web.metalink import MetalinkPages
     from dtfc.web.request import Request
@@ -88,6 +89,7 @@ class Routes:
         uploads: uploads that resume; None where there are none.
         metalinks: where else blobs can be had; None where nobody says.
         torrents: the same as torrents; None likewise.
+        page: for people; None where there is none.
     """
 
     app = Klein()
@@ -106,6 +108,7 @@ class Routes:
         uploads: UploadPages | None = None,
         metalinks: MetalinkPages | None = None,
         torrents: TorrentPages | None = None,
+        page: FrontPage | None = None,
     ) -> None:
         self._blobs = blobs
         self._status = status
@@ -115,6 +118,13 @@ class Routes:
         self._uploads = uploads
         self._metalinks = metalinks
         self._torrents = torrents
+        self._page = page
+
+    @property
+    def _front(self) -> FrontPage:
+        if self._page is None:
+            raise NotFound
+        return self._page
 
     @property
     def _upload_pages(self) -> UploadPages:
@@ -135,8 +145,16 @@ class Routes:
     # -- the node -----------------------------------------------------------
 
     @app.route("/", methods=["GET"])
-    def front(self, request: Request) -> None:
-        self._status.front(request)
+    async def front(self, request: Request) -> None:
+        await self._front.front(request)
+
+    @app.route("/page/<name>", methods=["GET"])
+    def page(self, request: Request, name: str) -> None:
+        self._front.asset(request, name)
+
+    @app.route("/status.json", methods=["GET"])
+    async def status(self, request: Request) -> None:
+        await self._front.status(request)
 
     @app.route("/health.html", methods=["GET"])
     def health(self, request: Request) -> None:
@@ -417,8 +435,9 @@ def allowed(path: bytes) -> list[str]:
         return _FIXED[path]
     if first == b"uploads" and len(rest) == 1:
         return _OF_AN_UPLOAD
-    if first == b"deletions":
-        return _DELETIONS.get(tuple(rest), ["GET", "HEAD", "OPTIONS"] if len(rest) == 1 else [])
+    if first == b"deletions" or (first == b"page" and rest):
+        special = _DELETIONS if first == b"deletions" else {}
+        return special.get(tuple(rest), ["GET", "HEAD", "OPTIONS"] if len(rest) == 1 else [])
     if not rest:
         methods = ["GET", "HEAD", "OPTIONS", *["POST"] * (path == b"/uploads"), "PUT"]
         return ["DELETE", *methods] if is_digest else methods

@@ -277,6 +277,13 @@ def test_what_is_inherited_is_for_this_process_alone(monkeypatch: pytest.MonkeyP
     assert (found.take("port 80 None"), found.take("port 80 None")) == ([(5, 2)], [])
 
 
+@pytest.mark.parametrize(
+    "said", ["garbage", "[]", '{"a": 1}', '{"a": [["x", 2]]}', '{"a": [[-1, 2]]}']
+)
+def test_what_makes_no_sense_was_left_by_nobody(said: str) -> None:
+    assert inherit({VARIABLE: said}).sockets == {}
+
+
 def test_what_nobody_asks_for_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[int] = []
     monkeypatch.setattr(os, "set_inheritable", lambda _fd, _yes: None)

@@ -773,12 +773,6 @@ class TestOther:
 
         assert len(served.changes) == 1
 
-    def test_the_front_page(self, served: Served) -> None:
-        answer = served.ask("GET", "/")
-
-        assert answer.fields["content-type"] == "text/html; charset=utf-8"
-        assert b"<form" in answer.body
-
 
 class TestNothingNeedBeSent:
     """A client that waits for 100 Continue, and promises what is here already."""
