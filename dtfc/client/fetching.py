@@ -143,14 +143,16 @@ class Fetching:
         if length is not None:
             saw(length, length)
             return Got(digest, length, None, path, resumed=length)
-        part = await self._disk.run(open_part, target, digest, overwrite=overwrite)
         lane = Lane(self._disk)
+        opened: list[PartFile] = []
         try:
+            # Kept there and not returned: whoever is cancelled meanwhile still lets go of it.
+            await lane.run(lambda: opened.append(open_part(target, digest, overwrite=overwrite)))
             with in_words(target):
-                return await self._complete(digest, path, part, lane, saw)
+                return await self._complete(digest, path, opened[0], lane, saw)
         finally:
             # Behind whatever step is still running, which must not lose its file.
-            await lane.run(part.close if part.held.total else part.discard)
+            await lane.run(_let_go, opened)
 
     async def _complete(
         self, digest: Digest, path: str, part: PartFile, lane: Lane, saw: Saw
@@ -353,6 +355,12 @@ def _is_here(path: str, digest: Digest, *, overwrite: bool) -> tuple[str, int | 
         if os.path.isdir(target) or not overwrite:
             raise exists(target)
     return target, None
+
+
+def _let_go(opened: list[PartFile]) -> None:
+    for part in opened:
+        # What has nothing in it is of no use to anybody.
+        (part.close if part.held.total else part.discard)()
 
 
 def _add(sums: dict[str, int], more: dict[str, int]) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import succeed
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.task import deferLater
 from twisted.web.http_headers import Headers
 
 from dtfc.client import (
@@ -29,6 +32,8 @@ from dtfc.digest import Digest
 from dtfc.store.chunkmap import CHUNK, ChunkHashes, ChunkMap
 from tests.client.conftest import Nodes
 from tests.peers.hostile import Behaviour, Exchange, cut_after, honest, in_turn, status
+
+reactor: Any = _reactor
 
 DATA = random.Random(5).randbytes(6 * CHUNK + 77)
 DIGEST = Digest.of(DATA)
@@ -73,6 +78,23 @@ async def test_its_mode_is_the_usual_one(nodes: Nodes, tmp_path: Path) -> None:
     await nodes.client(honest(b"x")).get(Digest.of(b"x"), str(tmp_path / "f"))
 
     assert (tmp_path / "f").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_is_cancelled_lets_go_of_the_part(nodes: Nodes, tmp_path: Path) -> None:
+    client = nodes.client(honest(DATA))
+    for moment in range(4):
+        getting = Deferred.fromCoroutine(client.get(DIGEST, str(tmp_path / "f")))
+        if moment:
+            await deferLater(reactor, 0.01 * moment)
+        getting.cancel()
+        with suppress(CancelledError):
+            await getting
+
+    await client.get(DIGEST, str(tmp_path / "f"))
+
+    assert (tmp_path / "f").read_bytes() == DATA
+    assert os.listdir(tmp_path) == ["f"]
 
 
 @pytest_twisted.ensureDeferred
