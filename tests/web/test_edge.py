@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -210,14 +209,6 @@ async def test_what_only_some_may_read_may_not(place: Place) -> None:
     for fields in ([TOKEN], []):
         _, told, _ = await deferToThread(place.ask, 1, f"GET /{NAME} HTTP/1.1", "Host: a", *fields)
         assert told["cross-origin-resource-policy"] == "same-origin"
-
-
-@pytest_twisted.ensureDeferred
-async def test_the_page_for_people_may_send_its_form(place: Place) -> None:
-    _, told, _ = await deferToThread(place.ask, 1, "GET / HTTP/1.1", "Host: a")
-    assert re.search(r"form-action 'self'", told["content-security-policy"])
-    # Fetch standard, "append a request Origin header": no-referrer would make it null.
-    assert told["referrer-policy"] == "same-origin"
 
 
 APP = "Origin: https://app.example"
