@@ -38,7 +38,8 @@ function usual(method, path, fields, size) {
         node.held.set(id, node.held.get(id) + size);
     }
     const place = over() ? { "Content-Location": `/${DIGEST}` } : {};
-    return { status: method === "PATCH" ? 204 : 200, fields: { "Upload-Offset": String(node.held.get(id)), ...place } };
+    const held = { "Upload-Offset": String(node.held.get(id)) };
+    return { status: method === "PATCH" ? 204 : 200, fields: { ...held, ...place } };
 }
 globalThis.XMLHttpRequest = class {
     upload = {};
@@ -49,10 +50,12 @@ globalThis.XMLHttpRequest = class {
     abort() { this.aborted = true; this.onabort?.(); }
     send(body) {
         const size = body?.size ?? body?.byteLength ?? 0;
-        asked.push(`${this.method} ${this.path}` + (this.fields["Upload-Offset"] ? ` ${this.fields["Upload-Offset"]}` : ""));
+        const offset = this.fields["Upload-Offset"];
+        asked.push(`${this.method} ${this.path}` + (offset ? ` ${offset}` : ""));
         soon(() => {
             if (this.aborted) return;
-            this.told = answer(this.method, this.path, this.fields, size) ?? usual(this.method, this.path, this.fields, size);
+            const request = [this.method, this.path, this.fields, size];
+            this.told = answer(...request) ?? usual(...request);
             this.status = this.told.status;
             this.responseText = this.told.text ?? "";
             if (this.told.status === 0) this.onerror(); else this.onload();
@@ -61,6 +64,10 @@ globalThis.XMLHttpRequest = class {
     }
 };
 const { Upload } = await import(`${PAGE}/resumable.js`);
-const file = (size, name = "film.mkv") => Object.assign(new Blob([new Uint8Array(size)]), { name, lastModified: 7 });
-const once = (so, what) => { let done = false; return (...told) => !done && so(...told) ? (done = true, what) : null; };
+const file = (size, name = "film.mkv") =>
+    Object.assign(new Blob([new Uint8Array(size)]), { name, lastModified: 7 });
+const once = (so, what) => {
+    let done = false;
+    return (...told) => (!done && so(...told) ? ((done = true), what) : null);
+};
 async function sent(upload) { await upload.run(); return upload; }

@@ -25,7 +25,13 @@ const charts = [
         speed,
         1024,
     ),
-    new Chart(byId("chart-requests"), "Requests a second", [{ name: "Answered", index: 1 }], (rate) => `${pace(rate)}/s`, 10),
+    new Chart(
+        byId("chart-requests"),
+        "Requests a second",
+        [{ name: "Answered", index: 1 }],
+        (rate) => `${pace(rate)}/s`,
+        10,
+    ),
 ];
 
 let samples = [];
