@@ -226,11 +226,18 @@ class BesideCouchDB:
         if self.following is not None:
             await self.following.stop_prefetching()
 
+    async def stop_following(self) -> None:
+        """Leave databases to another process; say who somebody is, as before."""
+        following, self.following = self.following, None
+        shared, self.shared = self.shared, None
+        if following is not None:
+            await following.stop_prefetching()
+            await following.stop()
+        if shared is not None:
+            await shared.stop()
+
     async def stop(self) -> None:
         """End all of it."""
-        if self.following is not None:
-            await self.following.stop()
-        if self.shared is not None:
-            await self.shared.stop()
+        await self.stop_following()
         if self._couch is not None:
             await self._couch.close()

@@ -579,6 +579,18 @@ class ProbeFailed(DtfcError):
         self.reason = reason
 
 
+class TooManyTorrents(DtfcError):
+    """So many wait for a torrent to be made that no further one is taken.
+
+    Args:
+        limit: requests that may wait.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} requests wait for torrents that are still to be made")
+        self.limit = limit
+
+
 class TooManyProbes(DtfcError):
     """So many blobs wait for ffprobe that no further one is taken.
 

@@ -34,11 +34,13 @@ from dtfc.integrity.reading import Mode
 from dtfc.integrity.upkeep import Upkeep
 from dtfc.logfile import ReopenableFile
 from dtfc.media.probe import Prober
+from dtfc.peers.asking import Asking
 from dtfc.peers.client import PeerHTTP, open_peer_http
 from dtfc.peers.correspondence import Correspondence
 from dtfc.peers.deletions import Deletions
 from dtfc.peers.discovery import Discovery, Lookup, NameServers
 from dtfc.peers.loader import Loader
+from dtfc.peers.mirrors import Mirrors, Naming
 from dtfc.peers.picker import PeerStatus, Picker
 from dtfc.peers.pieces import Pieces
 from dtfc.peers.receivers import Receivers
@@ -82,6 +84,7 @@ from dtfc.web.frontpage import FrontPage
 from dtfc.web.gate import Gate
 from dtfc.web.hotblobs import HotBlobs
 from dtfc.web.mediapages import MediaPages
+from dtfc.web.metalink import Links, MetalinkPages
 from dtfc.web.metrics import Metrics
 from dtfc.web.overview import Overview, Sources
 from dtfc.web.receivers import Bound
@@ -93,6 +96,7 @@ from dtfc.web.smallputs import Writer
 from dtfc.web.stalls import Queued, StallDetector, keep_collections_short
 from dtfc.web.status import Status
 from dtfc.web.tokenfile import read_tokens
+from dtfc.web.torrents import TorrentPages
 from dtfc.web.transmit import FileServer, LocalServer
 from dtfc.web.troubles import Troubles
 from dtfc.web.uploading import Uploading
@@ -214,6 +218,8 @@ class Node(MultiService):
         self._upkeep: Upkeep | None = None
         self._deletions: Deletions | None = None
         self._blobs: Blobs | None = None
+        self._mirrors: Mirrors | None = None
+        self._metalinks: MetalinkPages | None = None
         self._random = random
         self._wants = read_filter(settings.replica_filter)
         self._began = began = reactor.seconds() - ticks()
@@ -354,6 +360,7 @@ class Node(MultiService):
                 self._receivers, self._picker.knows, self._gate.may_be_of_peer, self._steady.seconds
             ),
         )
+        metalinks, torrents = self._open_mirrors(http, store, self._blobs, self._upkeep)
         self._open_fast_lane()
         self._metrics = Metrics(
             self.site,
@@ -395,6 +402,8 @@ class Node(MultiService):
             media=media,
             couch=couch,
             uploads=uploads,
+            metalinks=metalinks,
+            torrents=torrents,
             page=self._front_page(store),
         ).resource()
         # From here on nothing can fail: the threads would keep the process alive.
@@ -520,6 +529,7 @@ class Node(MultiService):
         if self._store is not None:
             self._store.set_reserve(settings.reserve)
         self._fit_descriptors(settings)
+        self._name_mirrors(settings)
         self._open_fast_lane()
         if self._loader is not None:
             self._loader.set_limits(load_limits_of(settings), peer_limits_of(settings))
@@ -531,6 +541,24 @@ class Node(MultiService):
         if self._deletions is not None:
             self._deletions.set_terms(deletion_terms_of(settings))
         self.read_peers()
+
+    def _open_mirrors(
+        self, http: PeerHTTP, store: Store, blobs: Blobs, upkeep: Upkeep
+    ) -> tuple[MetalinkPages, TorrentPages]:
+        """Make what tells clients who else has a blob."""
+        asking = Asking(http, self._picker, self._steady)
+        self._mirrors = Mirrors(self._picker, asking, self._steady)
+        blobs.links = links = Links(self._mirrors)
+        self._hot.still = links.still
+        pages = self._metalinks = MetalinkPages(blobs, store, self._disk, upkeep, self._mirrors)
+        self._name_mirrors(self.settings)
+        return pages, TorrentPages(blobs, store, self._disk, upkeep, pages)
+
+    def _name_mirrors(self, settings: Settings) -> None:
+        """Tell clients under these settings who else has a blob."""
+        if self._mirrors is not None and self._metalinks is not None:
+            self._mirrors.naming = Naming(settings.metalink)
+            self._metalinks.zone = settings.zone or ""
 
     def _share_replays(self, shared: Secrets | None) -> None:
         """Remember signed requests together with the node's other processes.
@@ -595,6 +623,8 @@ class Node(MultiService):
         )
         if self._blobs is not None:
             self._blobs.replicas = self._replicas
+        if self._mirrors is not None:
+            self._mirrors.copies = self._replicas.known
         if self._metrics is not None:
             self._metrics.replicas = self._replicas
         return self._replicas
@@ -706,6 +736,30 @@ class Node(MultiService):
     def announce_end(self) -> None:
         """Say in /readyz that this node is about to drain."""
         self.site.leaving = True
+
+    def set_succeeded(self, *, yes: bool) -> None:
+        """Say whether another process serves in this one's place, and does the chores."""
+        self.site.succeeded = yes
+        # What is under way here may be wanted there.
+        if self._uploading is not None:
+            self._uploading.shared = True
+        if self._loader is not None:
+            self._loader.share()
+        if yes and self._chores:
+            self._chores = False
+            Deferred.fromCoroutine(self._leave_chores()).addErrback(
+                lambda failure: self._log.failure("leaving the chores to another", failure)
+            )
+
+    async def _leave_chores(self) -> None:
+        """Stop what only one of a node's processes does."""
+        if self._expiry.running:
+            self._expiry.stop()
+        if self._upkeep is not None:
+            await self._upkeep.scrubber.stop()
+        if self._deletions is not None:
+            self._deletions.leave_turns()
+        await self._beside.stop_following()
 
     async def drain(self) -> None:
         """Take nothing new and finish what is in flight."""

@@ -90,6 +90,7 @@ def bounds_of(settings: Settings) -> Bounds:
         body_grace=settings.body_grace,
         write_stall=settings.write_stall,
         send_rate=settings.send_rate,
+        last_call=settings.drain_idle,
         linger=settings.linger_timeout,
         connections=settings.max_connections,
         per_address=settings.max_connections_per_address,

@@ -196,6 +196,10 @@ class Crew(Service):
         self._announced = True
         self._tell_all("announce")
 
+    def set_succeeded(self, *, yes: bool) -> None:
+        """Have every worker know whether others serve in their place."""
+        self._tell_all("succeeded", yes=yes)
+
     async def drain(self) -> None:
         """Have every worker finish what is in flight and end."""
         self._leave()

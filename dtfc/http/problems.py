@@ -211,6 +211,7 @@ _TABLE: Mapping[type[Exception], _Row] = {
     errors.NotMedia: _Row(404, "This is no media file"),
     errors.ProbeFailed: _Row(503, "ffprobe gave up", retry_after=60),
     errors.TooManyProbes: _Row(503, "Too many wait for ffprobe", {"limit": "limit"}, retry_after=5),
+    errors.TooManyTorrents: _Row(503, "Too many torrents", {"limit": "limit"}, retry_after=10),
     errors.Corrupt: _Row(503, "Damaged here", retry_after=60),
     errors.Retracted: _Row(503, "Loaded anew", retry_after=5),
     errors.GivesWay: _Row(503, "Sent to others first", retry_after=1, fields=((GIVES_WAY, YES),)),

@@ -354,11 +354,15 @@ class Deletions:
             # Who was away asks at once: others may have deleted meanwhile.
             self._clock.callLater(self._chance(), self._first_turn)
 
+    def leave_turns(self) -> None:
+        """Look no longer for what is due: another process does."""
+        if self._turns.running:
+            self._turns.stop()
+
     async def stop(self) -> None:
         """End what is on its way; it is gone on with at the next start."""
         self._stopped = True
-        if self._turns.running:
-            self._turns.stop()
+        self.leave_turns()
         looking = [] if self._looking is None else [self._looking]
         for each in [*looking, *self._meeting.values(), *self._telling]:
             each.cancel()

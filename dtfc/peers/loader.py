@@ -266,6 +266,10 @@ class Loader:
         """What is known of peers, and whom to ask first."""
         return self._around.picker
 
+    def share(self) -> None:
+        """Note that another process serves the same store from now on."""
+        self._around.shared = True
+
     def status(self) -> list[LoadStatus]:
         """Say how all loads in progress go."""
         return [flight.status() for flight in self._in_the_air]

@@ -347,6 +347,15 @@ class Settings:
         "chunk maps of the peers say, or the digest of the whole.",
         reloadable=True,
     )
+    metalink: str = setting(
+        PEERS,
+        "WHOM",
+        values.one_of("off", "public", "all"),
+        "public",
+        "Which of the peers that have a blob are named to clients, in Link fields and in .meta4: "
+        "those that everybody can reach, or all. off: nothing of it is answered.",
+        reloadable=True,
+    )
     accept_deletions: str = setting(
         PEERS,
         "ON",
@@ -993,6 +1002,23 @@ class Settings:
         values.duration(0),
         "30s",
         "How long what is in flight may go on after the first SIGTERM.",
+        reloadable=True,
+    )
+    drain_idle: float = setting(
+        PROCESS,
+        "TIME",
+        values.duration(0),
+        "1s",
+        "How long a connection on which nothing is asked may still ask after the first SIGTERM; "
+        "it is answered, and then closed.",
+        reloadable=True,
+    )
+    handover_timeout: float = setting(
+        PROCESS,
+        "TIME",
+        values.duration(0),
+        "1h",
+        "How long what is in flight may go on after SIGUSR2, when a new process serves already.",
         reloadable=True,
     )
     uid: str | None = optional(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Self
 
 from dtfc.digest import Digest
-from dtfc.errors import Absent, StaysDeleted, StoreFailure
+from dtfc.errors import Absent, BrokenStore, StaysDeleted, StoreFailure
 from dtfc.store import notes
 from dtfc.store.catalog import Catalog, Reindexed
 from dtfc.store.collected import Collected
@@ -125,6 +125,12 @@ def open_store(
         try:
             with volume.failing("open its folder"):
                 running = Running(layout.own("running"), catalog.require_reindex)
+            try:
+                # Until now it may have been given another form: from here on it is not.
+                _require_form(layout)
+            except BaseException:
+                running.close()
+                raise
         except BaseException:
             catalog.close()
             raise
@@ -138,6 +144,11 @@ def open_store(
         store.close()
         raise
     return store
+
+
+def _require_form(layout: Layout) -> None:
+    if open_layout(layout.basedir) != layout:
+        raise BrokenStore(layout.basedir, "was given another fan-out while it was opened")
 
 
 def _has_shards(base: str) -> bool:

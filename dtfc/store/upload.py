@@ -17,12 +17,13 @@ from dtfc.digest import Digest
 from dtfc.errors import WrongDigest, WrongLength
 from dtfc.store.chunkmap import CHUNK
 from dtfc.store.door import Door, Whole
+from dtfc.store.uploadstate import SLOTS
 from dtfc.store.volume import Scratch, Volume, write_all
 
 if TYPE_CHECKING:
     from dtfc.store.facts import Stored
     from dtfc.store.incoming import Growth
-    from dtfc.store.uploadstate import Known, Place
+    from dtfc.store.uploadstate import Known, Place, State
 
 
 class Home(Protocol):
@@ -31,10 +32,10 @@ class Home(Protocol):
     def keep(self, name: str, place: Place, known: Known) -> None:
         """Replace what is known of it, durably."""
 
-    def note(self, name: str, place: Place, *, durable: bool) -> None:
+    def note(self, name: str, line: bytes, slot: int, *, durable: bool) -> None:
         """Note how far it is."""
 
-    def remember(self, name: str, turn: int, source: Scratch, growth: Growth) -> None:
+    def remember(self, name: str, number: int, slot: int, source: Scratch, growth: Growth) -> None:
         """Keep what was hashed of it."""
 
     def remove(self, name: str) -> None:
@@ -50,9 +51,9 @@ class Upload:
     Args:
         name: its id.
         source: its bytes, locked; without a descriptor if it is over.
-        place: how far it is.
-        known: what is known of it.
+        state: what its file says of it, durably.
         growth: what is hashed of it.
+        offset: bytes that have come, durable or not.
         home: where it lies.
         door: where the whole goes.
         volume: the file system.
@@ -62,26 +63,27 @@ class Upload:
         self,
         name: str,
         source: Scratch,
-        place: Place,
-        known: Known,
+        state: State,
         growth: Growth,
         *,
+        offset: int,
         home: Home,
         door: Door,
         volume: Volume,
     ) -> None:
         self.name = name
-        self.known = known
-        self.offset = place.offset
+        self.known = state.known
+        self.offset = offset
         """Bytes that have come."""
         self._source = source
-        self._place = place
+        self._place = state.place
+        # Which line is durable: the other one is written over.
+        self._durable = state.slot
         self._growth = growth
         self._home = home
         self._door = door
         self._volume = volume
         self._part_from: int | None = None
-        self._part_before: Place | None = None
         # Who hashes holds it, and who changes what was hashed.
         self._hashing = threading.Lock()
         if source.fd >= 0:
@@ -139,6 +141,7 @@ class Upload:
 
     def _know(self, known: Known) -> None:
         self._home.keep(self.name, self._place, known)
+        self._durable = 0
         self.known = known
 
     # -- more ---------------------------------------------------------------------------
@@ -251,7 +254,11 @@ class Upload:
         return counts
 
     def _note(self, *, durable: bool) -> None:
-        self._home.note(self.name, self._place, durable=durable)
+        self._place = replace(self._place, number=self._place.number + 1)
+        slot = (self._durable + 1) % SLOTS
+        self._home.note(self.name, self._place.line(), slot, durable=durable)
+        if durable:
+            self._durable = slot
 
     # -- its end ------------------------------------------------------------------------
 
@@ -318,7 +325,8 @@ class Upload:
                 self.end_part(right=False)
             self.sync()
             with self._hashing:
-                self._home.remember(self.name, self._place.turn, self._source, self._growth)
+                number = self._place.number
+                self._home.remember(self.name, number, self._durable, self._source, self._growth)
         finally:
             with self._hashing:
                 self._source.path = None

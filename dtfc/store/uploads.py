@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import secrets
 import stat
@@ -23,10 +24,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dtfc.errors import Busy, UnknownUpload
+from dtfc.store import power
 from dtfc.store.incoming import Growth
-from dtfc.store.power import boot_id
 from dtfc.store.upload import Upload
-from dtfc.store.uploadstate import LARGEST, Announced, Known, Place, content_of, read_state
+from dtfc.store.uploadstate import (
+    LARGEST,
+    LINE_LENGTH,
+    Announced,
+    Known,
+    Place,
+    State,
+    content_of,
+    read_state,
+)
 from dtfc.store.volume import Scratch
 
 if TYPE_CHECKING:
@@ -39,7 +49,7 @@ _WANTED = ".wanted"
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 #: Uploads of which it is kept what was hashed.
-_MOST_GROWTHS = 64
+_MOST_KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,23 @@ class Spool:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What this process knows of an upload that it had.
+
+    Args:
+        number: of its last note.
+        slot: the line that is durable.
+        inode: of the bytes.
+        growth: what was hashed.
+    """
+
+    number: int
+    slot: int
+    inode: int
+    growth: Growth
+
+
 class Uploads:
     """The uploads of one store.
 
@@ -85,8 +112,10 @@ class Uploads:
         self._door = door
         self._volume = volume
         self._now = now
-        self._boot = (boot_id() or b"-").decode("ascii", "replace").strip() or "-"
-        self._growths: OrderedDict[str, tuple[int, int, Growth]] = OrderedDict()
+        boot = power.boot_id()
+        # Whatever a system calls its boots, it fits into the line.
+        self._boot = "-" if boot is None else hashlib.sha256(boot).hexdigest()[:36]
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._lock = threading.Lock()
 
     def create(self, announced: Announced) -> Upload:
@@ -104,9 +133,9 @@ class Uploads:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
-                place = Place(turn=1, boot=self._boot)
+                place = Place(boot=self._boot)
                 self._keep(name, place, known)
-                return self._taken(name, fd, place, known)
+                return self._taken(name, fd, State(place, 0, known), 0)
             except BaseException:
                 os.close(fd)
                 self._unlink(path)
@@ -120,7 +149,7 @@ class Uploads:
             NoSpace, StoreFailure: as the operating system says.
         """
         name = secrets.token_urlsafe(32)
-        place = Place(offset=announced.length or 0, turn=1, boot=self._boot)
+        place = Place(offset=announced.length or 0, boot=self._boot)
         self._keep(name, place, Known(announced, self._now(), stored=stored))
         return name
 
@@ -145,7 +174,7 @@ class Uploads:
                 os.close(fd)
         if found is None:
             raise UnknownUpload
-        return Looked(found[1], touched)
+        return Looked(found.known, touched)
 
     def durable(self, name: str) -> int:
         """Return how many bytes of an upload are durable, whoever is at it.
@@ -155,7 +184,7 @@ class Uploads:
             StoreFailure: as the operating system says.
         """
         with self._volume.failing("look at an upload"):
-            return self._read(name)[0].offset
+            return self._read(name).place.offset
 
     def take(self, name: str) -> Upload:
         """Take an upload: while it is held nobody else is at it.
@@ -200,13 +229,14 @@ class Uploads:
             return os.open(path, os.O_RDONLY | _FLAGS)
 
     def _without_bytes(self, name: str) -> Upload:
-        place, known = self._read(name)
-        if not known.over:
+        state = self._read(name)
+        if not state.known.over:
             raise UnknownUpload
-        return self._taken(name, -1, place, known)
+        return self._taken(name, -1, state, state.place.offset)
 
     def _resumed(self, name: str, fd: int) -> Upload:
-        place, known = self._read(name)
+        state = self._read(name)
+        place = state.place
         self._unlink(f"{self._folder}/{name}{_WANTED}")
         facts = os.fstat(fd)
         if not stat.S_ISREG(facts.st_mode):
@@ -217,24 +247,36 @@ class Uploads:
         offset = facts.st_size if sure else min(place.offset, facts.st_size)
         if facts.st_size > offset:
             os.ftruncate(fd, offset)
-        return self._taken(name, fd, replace(place, offset=offset, turn=place.turn + 1), known)
+        return self._taken(name, fd, state, offset)
 
-    def _taken(self, name: str, fd: int, place: Place, known: Known) -> Upload:
+    def _taken(self, name: str, fd: int, state: State, offset: int) -> Upload:
         path = f"{self._folder}/{name}"
         source = Scratch(fd, path if fd >= 0 else None)
-        with self._lock:
-            turn, inode, growth = self._growths.pop(name, (-1, -1, None))
-        mine = growth is not None and turn == place.turn - 1 and fd >= 0
-        if growth is None or not mine or os.fstat(fd).st_ino != inode:
-            growth = Growth(self._volume, source, want_sha256=known.announced.sha256 is not None)
+        kept: _Kept | None = None
+        if fd >= 0:
+            with self._lock:
+                kept = self._kept.pop(name, None)
+            mine = state.place.number, os.fstat(fd).st_ino
+            if kept is not None and (kept.number, kept.inode) != mine:
+                kept = None
+            if kept is None and state.place.number:
+                # Of what others noted nobody knows whether it is durable; and the other
+                # line is the one that is written over.
+                self.note(name, b"", 0, durable=True)
+        if kept is None:
+            wanted = state.known.announced.sha256 is not None
+            growth = Growth(self._volume, source, want_sha256=wanted)
         else:
+            state = replace(state, slot=kept.slot)
+            growth = kept.growth
             growth.goes_on_in(source)
+        place = replace(state.place, boot=self._boot, unproven=False)
         return Upload(
             name,
             source,
-            replace(place, boot=self._boot),
-            known,
+            replace(state, place=place),
             growth,
+            offset=offset,
             home=self,
             door=self._door,
             volume=self._volume,
@@ -259,8 +301,14 @@ class Uploads:
         finally:
             os.close(folder)
 
-    def note(self, name: str, place: Place, *, durable: bool) -> None:
+    def note(self, name: str, line: bytes, slot: int, *, durable: bool) -> None:
         """Note how far an upload is.
+
+        Args:
+            name: its id.
+            line: what to note.
+            slot: where.
+            durable: whether that must outlive a loss of power.
 
         Raises:
             NoSpace, StoreFailure: as the operating system says.
@@ -268,20 +316,21 @@ class Uploads:
         with self._volume.failing("note how far an upload is"):
             fd = os.open(f"{self._folder}/{name}{STATE}", os.O_WRONLY | _FLAGS)
             try:
-                os.pwrite(fd, place.line(), 0)
+                if line:
+                    os.pwrite(fd, line, slot * LINE_LENGTH)
                 if durable:
                     self._volume.sync(fd, "make durable how far an upload is")
             finally:
                 os.close(fd)
 
-    def remember(self, name: str, turn: int, source: Scratch, growth: Growth) -> None:
+    def remember(self, name: str, number: int, slot: int, source: Scratch, growth: Growth) -> None:
         """Keep what was hashed of an upload whose holder lets go of it."""
         with self._lock:
-            self._growths[name] = (turn, os.fstat(source.fd).st_ino, growth)
-            if len(self._growths) > _MOST_GROWTHS:
-                self._growths.popitem(last=False)
+            self._kept[name] = _Kept(number, slot, os.fstat(source.fd).st_ino, growth)
+            if len(self._kept) > _MOST_KEPT:
+                self._kept.popitem(last=False)
 
-    def _read(self, name: str) -> tuple[Place, Known]:
+    def _read(self, name: str) -> State:
         try:
             fd = os.open(f"{self._folder}/{name}{STATE}", os.O_RDONLY | _FLAGS)
         except FileNotFoundError:

@@ -1,9 +1,11 @@
 """What is known of an upload, as the file beside its bytes has it.
 
-The first line has a fixed length, so that it is written over in place, in one
-sector: how many bytes are durable, and what decides whether there are more.
-Behind it, in JSON, is what was announced, and what has become of it; that is
-replaced as a whole.
+It begins with two lines of a fixed length, each with a check, of which the newer
+one counts: how many bytes are durable, and what decides whether there are more.
+One is written over in place while the other one, which is durable, stays: so a
+line that a loss of power tore costs nothing that anybody was told. Behind them,
+in JSON, is what was announced, and what has become of it; that is replaced as a
+whole.
 
 Rules of this file: what makes no sense is no upload. It knows no clock and no
 lock.
@@ -13,14 +15,18 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 _BOOT = 36
-_LINE = re.compile(rb"([0-9]{20}) ([0-9]{10}) ([01]) ([\x21-\x7e]{36})\n")
+_LINE = re.compile(rb"(([0-9]{20}) ([0-9]{10}) ([01]) ([\x21-\x7e]{36})) ([0-9a-f]{8})\n")
 
-#: Bytes of the first line.
-LINE_LENGTH = 20 + 1 + 10 + 1 + 1 + 1 + _BOOT + 1
+#: Bytes of a line.
+LINE_LENGTH = 20 + 1 + 10 + 1 + 1 + 1 + _BOOT + 1 + 8 + 1
+
+#: Lines.
+SLOTS = 2
 
 #: Bytes of the whole file at most.
 LARGEST = 256 * 1024
@@ -32,26 +38,34 @@ class Place:
 
     Args:
         offset: bytes that are durable.
-        turn: how often somebody has taken the upload up: whoever finds another
-            number than his own knows that others were at it.
+        number: of the note, counted from the beginning: whoever finds another one
+            than his own last knows that others were at it.
         unproven: whether the bytes behind ``offset`` wait for their checksum.
         boot: of the machine, when this was written: within one boot the file
             itself says how far it is.
     """
 
     offset: int = 0
-    turn: int = 0
+    number: int = 0
     unproven: bool = False
     boot: str = "-"
 
     def line(self) -> bytes:
-        """Return the first line."""
-        text = f"{self.offset:020d} {self.turn % 10**10:010d} {self.unproven:d} {self.boot:-<36.36}"
-        return text.encode("ascii") + b"\n"
+        """Return the line."""
+        text = f"{self.offset:020d} {self.number:010d} {self.unproven:d} {self.boot:-<36.36}"
+        line = text.encode("ascii")
+        return line + b" %08x\n" % zlib.crc32(line)
 
     def of_boot(self, boot: str) -> bool:
         """Tell whether it was written since this boot."""
         return boot != "-" and f"{boot:-<36.36}" == f"{self.boot:-<36.36}"
+
+
+def _place(line: bytes) -> Place | None:
+    match = _LINE.fullmatch(line)
+    if match is None or zlib.crc32(match[1]) != int(match[6], 16):
+        return None
+    return Place(int(match[2]), int(match[3]), match[4] == b"1", match[5].decode("ascii"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,22 +114,39 @@ class Known:
         return self.stored is not None or self.joined is not None
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the file says.
+
+    Args:
+        place: how far the upload is.
+        slot: which of the lines says so.
+        known: all else.
+    """
+
+    place: Place
+    slot: int
+    known: Known
+
+
 def content_of(place: Place, known: Known) -> bytes:
-    """Return the whole file."""
-    return place.line() + json.dumps(asdict(known)).encode("ascii") + b"\n"
+    """Return the whole file, whose first line says how far the upload is."""
+    empty = b"-" * (LINE_LENGTH - 1) + b"\n"
+    return place.line() + empty + json.dumps(asdict(known)).encode("ascii") + b"\n"
 
 
-def read_state(content: bytes) -> tuple[Place, Known] | None:
+def read_state(content: bytes) -> State | None:
     """Read the whole file; None if it is not one."""
-    match = _LINE.match(content)
-    if match is None:
+    found = [_place(content[at * LINE_LENGTH :][:LINE_LENGTH]) for at in range(SLOTS)]
+    places = [(place.number, slot, place) for slot, place in enumerate(found) if place is not None]
+    if not places:
         return None
-    place = Place(int(match[1]), int(match[2]), match[3] == b"1", match[4].decode("ascii"))
+    _, slot, place = max(places, key=lambda each: each[:2])
     try:
-        known = _known(json.loads(content[match.end() :]))
+        known = _known(json.loads(content[SLOTS * LINE_LENGTH :]))
     except (ValueError, TypeError, AttributeError, KeyError):
         return None
-    return None if known is None else (place, known)
+    return None if known is None else State(place, slot, known)
 
 
 def _known(facts: Any) -> Known | None:

@@ -45,7 +45,7 @@ from dtfc.store.facts import Stored
 from dtfc.web.chunkmaps import map_of, send_map
 from dtfc.web.copies import Owed, is_copy
 from dtfc.web.entering import admit_entry
-from dtfc.web.fields import BY_ALL, EMBEDDING, caching, content_fields, validator_fields
+from dtfc.web.fields import BY_ALL, EMBEDDING, Fields, caching, content_fields, validator_fields
 from dtfc.web.forms import boundary_of, store_files
 from dtfc.web.holding import Holding
 from dtfc.web.hotblobs import HotBlob, HotBlobs
@@ -59,13 +59,15 @@ from dtfc.web.transmit import send
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from dtfc.http.links import Mirror
     from dtfc.integrity.upkeep import Upkeep
-    from dtfc.peers.loader import Load, Loader
+    from dtfc.peers.loader import Load, Loader, RemoteInfo
     from dtfc.replicas.owed import Replicas
     from dtfc.store.blobs import BlobInfo, Store
     from dtfc.store.records import Record
     from dtfc.web.body import RequestBody
     from dtfc.web.gate import Gate
+    from dtfc.web.metalink import Links
     from dtfc.web.receivers import Bound
     from dtfc.web.request import Request
     from dtfc.web.smallputs import SmallPuts
@@ -116,6 +118,7 @@ class Blobs:
 
     Attributes:
         replicas: copies to other nodes what clients store; None if nothing does.
+        links: says in the heads of answers where else a blob can be had; None if nothing does.
     """
 
     def __init__(
@@ -141,6 +144,7 @@ class Blobs:
         self._hot = hot
         self._small_puts = small_puts
         self.replicas: Replicas | None = None
+        self.links: Links | None = None
         self._revived = revived
         self._bound = bound
 
@@ -360,6 +364,8 @@ class Blobs:
             first = min(info.length, CHUNK)
             if first and source.ready(0, first) < 0:
                 await source.prepare(holding.lane, 0, first)
+        if self.links is not None:
+            await self.links.recall(request, digest, info.length)
         if not self._begin(request, digest, planned, info.length, stored_at, info.name):
             return
         with self._let_in(request, digest, planned.parts, source) as sent:
@@ -372,7 +378,9 @@ class Blobs:
                     await sent.prepare(holding.lane, span.start, first)
             await send(request, holding.lane, sent, planned.parts)
             request.finish()
-        await self._keep_hot(request, digest)
+        if self.links is not None:
+            self.links.look_for_more(request, digest, info.length)
+        await self._keep_hot(request, digest, info.length)
 
     def _was_longer(self, info: BlobInfo) -> bool:
         """Whether the catalog knows another length: nobody looks at the bytes for a HEAD."""
@@ -381,21 +389,24 @@ class Blobs:
         except StoreFailure:
             return False
 
-    async def _keep_hot(self, request: Request, digest: Digest) -> None:
+    async def _keep_hot(self, request: Request, digest: Digest, length: int) -> None:
         """Keep a blob open whose GET the fast lane could have answered."""
         key = digest.hex.encode("ascii")
         if request.method != b"GET" or request.head.query or self._hot.has(key):
             return
         try:
             # Without Origin: those that have one take the tree.
-            told = [("Vary", "Origin")] if request.site.edge.terms.origins else []
-            hot = await self._disk.run(self._open_hot, digest, told)
+            told: Fields = [("Vary", "Origin")] if request.site.edge.terms.origins else []
+            mirrors = None if self.links is None else self.links.of(digest, length)
+            hot = await self._disk.run(self._open_hot, digest, told, mirrors)
         except DtfcError:
             return  # it has gone meanwhile
         if hot is not None:
             self._hot.keep(hot)
 
-    def _open_hot(self, digest: Digest, told: list[tuple[str, str]]) -> HotBlob | None:
+    def _open_hot(
+        self, digest: Digest, told: Fields, mirrors: tuple[Mirror, ...] | None
+    ) -> HotBlob | None:
         watched = self._store.watch(digest)
         if watched is None:
             return None
@@ -405,15 +416,25 @@ class Blobs:
             watched.close()
             raise
         source = BlobSource(reading, self._upkeep.healing.heal, self._upkeep.clock)
-        return HotBlob(watched, source, self.terms.max_age, self._disk.run, told=told)
+        max_age, run = self.terms.max_age, self._disk.run
+        return HotBlob(watched, source, max_age, run, told=told, mirrors=mirrors)
 
-    async def _head_of_remote(self, request: Request, digest: Digest) -> None:
-        """Answer HEAD from what a peer says: nobody asked for the bytes."""
+    async def remote(self, digest: Digest) -> RemoteInfo:
+        """Return what peers say of a blob that is not here.
+
+        Raises:
+            Corrupt: nobody has it but this node, and its copy is damaged.
+            DtfcError: as the loader says.
+        """
         try:
-            remote = await self._loader.probe(digest)
+            return await self._loader.probe(digest)
         except Absent as absent:
             await self._raise_if_damaged(digest, absent)
             raise
+
+    async def _head_of_remote(self, request: Request, digest: Digest) -> None:
+        """Answer HEAD from what a peer says: nobody asked for the bytes."""
+        remote = await self.remote(digest)
         planned = self._planned(request, digest, remote.length, None, remote.name)
         if self._begin(request, digest, planned, remote.length, None, remote.name):
             request.write(b"")
@@ -462,6 +483,8 @@ class Blobs:
             fields += content_fields(digest, planned, name, inline=inline)
         for field, value in fields:
             request.put(field, value)
+        if planned.status != 304 and self.links is not None:
+            self.links.put(request, digest, length)
         request.put("Cache-Control", caching(self.terms.max_age, request))
         request.setResponseCode(planned.status)
         if planned.status == 304:
@@ -548,9 +571,16 @@ class Blobs:
             await self._admit_copy(expected)
         length = request.body.length
         entering = await admit_entry(request, self._gate, name, length, copy=not deliberate)
-        # Who waits for 100 Continue is told first whether there is room.
-        small = sha256 is None and not request.head.expects_continue
-        if small and length is not None and length <= LONGEST:
+        # Who waits for 100 Continue is told first whether there is room, and need not send
+        # what is here.
+        waits = request.head.expects_continue
+        kept = None
+        if waits and deliberate and expected is not None and sha256 is None:
+            kept = await self.kept(request, expected, name, length)
+        small = sha256 is None and not waits
+        if kept is not None:
+            stored = kept
+        elif small and length is not None and length <= LONGEST:
             stored = await self._put_small(
                 request.body, length, name, expected, deliberate=deliberate
             )
@@ -579,8 +609,8 @@ class Blobs:
         request.answer(201 if stored.new else 200, json_of(stub), JSON)
 
     async def kept(
-        self, request: Request, digest: Digest, name: str | None
-    ) -> dict[str, Any] | None:
+        self, request: Request, digest: Digest, name: str | None, length: int | None
+    ) -> Stored | None:
         """Store a blob again that is here, without its bytes; None if they have to come.
 
         To know a digest is no proof of having the bytes, so whoever asks must be
@@ -594,6 +624,8 @@ class Blobs:
         try:
             await self.admit(request, Verb.GET, digest)
             info, reading = await holding.open(digest)
+            if length not in (None, info.length):
+                return None
             source = BlobSource(reading, self._upkeep.healing.heal, self._upkeep.clock)
             for at in range(0, info.length, CHUNK):
                 count = min(CHUNK, info.length - at)
@@ -605,7 +637,7 @@ class Blobs:
         finally:
             holding.close()
             request.for_all = for_all
-        return stub_of(Stored(info, new=False), name)
+        return Stored(info, new=False)
 
     async def _admit_copy(self, digest: Digest | None) -> None:
         """Refuse a copy of what was deleted, before its body.

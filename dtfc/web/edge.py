@@ -10,8 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from twisted.internet.address import IPv4Address
+
 from dtfc.access.decisions import is_from
 from dtfc.errors import Misdirected, NotSecure
+from dtfc.http.heads import BadHead
+from dtfc.http.targets import check_host
 from dtfc.web.gate import caller_of
 
 if TYPE_CHECKING:
@@ -31,8 +35,9 @@ _MAY_SEND = (
 )
 _MAY_SEE = (
     "Accept-Ranges, Content-Disposition, Content-Length, Content-Location, Content-Range, Date, "
-    "Digest, ETag, Last-Modified, Location, Repr-Digest, Retry-After, Tus-Checksum-Algorithm, "
-    "Tus-Extension, Tus-Max-Size, Tus-Resumable, Tus-Version, Upload-Complete, Upload-Concat, "
+    "Digest, ETag, Last-Modified, Link, Location, Repr-Digest, Retry-After, "
+    "Tus-Checksum-Algorithm, Tus-Extension, Tus-Max-Size, Tus-Resumable, Tus-Version, "
+    "Upload-Complete, Upload-Concat, "
     "Upload-Defer-Length, Upload-Expires, Upload-Incomplete, Upload-Length, Upload-Limit, "
     "Upload-Metadata, Upload-Offset"
 )
@@ -114,6 +119,25 @@ class Edge:
                 return told[-1].rpartition(",")[2].strip().lower() == "https"
         return bool(request.isSecure())
 
+    def origin_of(self, request: Request) -> str:
+        """Return the URL that whoever asks knows this node by, without a path.
+
+        It is for that answer alone: Host is whatever the client says.
+        """
+        if self.terms.https:
+            return self.terms.https
+        host = request.head.host.decode("latin-1")
+        address = getattr(request.getClientAddress(), "host", None)
+        if address is not None and is_from(address, self.terms.trusted_proxies):
+            told = request.field("x-forwarded-host")
+            # The last one is the nearest proxy's own.
+            nearest = told[-1].rpartition(",")[2].strip() if told else ""
+            host = nearest if _is_host(nearest) else host
+        if not host:
+            own = request.getHost()
+            host = f"{own.host}:{own.port}" if isinstance(own, IPv4Address) else "localhost"
+        return f"{'https' if self.is_secure(request) else 'http'}://{host}"
+
     def fields(self, request: Request) -> list[tuple[str, str]]:
         """Return what an answer says to browsers, beyond what all answers say."""
         terms = self.terms
@@ -138,6 +162,14 @@ class Edge:
                 ("Access-Control-Max-Age", str(_REMEMBERED)),
             ]
         return found
+
+
+def _is_host(text: str) -> bool:
+    try:
+        check_host(text.encode("latin-1"))
+    except BadHead:
+        return False
+    return bool(text)
 
 
 def _is_local(request: Request) -> bool:

@@ -80,7 +80,11 @@ class ExpressChannel(Channel):
         blob = hit.blob
         if not blob.source.reading.is_verified(start, min(TURN, count)):
             return False
-        head = blob.whole_head(lane.date) if whole else blob.part_head(lane.date, start, count)
+        alone = hit.for_node
+        if whole:
+            head = blob.whole_head(lane.date, alone=alone)
+        else:
+            head = blob.part_head(lane.date, start, count, alone=alone)
         sent = self._send_first(blob.watched.fd, head, start, count)
         if sent in (count, -1):
             if sent == count:

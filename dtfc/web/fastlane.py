@@ -161,6 +161,7 @@ class Hit(NamedTuple):
         tail: what followed it.
         status: 200 for the whole, 206 for a part.
         counts_as: what ``web.metrics`` counts it as.
+        for_node: whether a node asks, which needs to know no other.
     """
 
     blob: HotBlob
@@ -168,6 +169,7 @@ class Hit(NamedTuple):
     tail: Tail
     status: int
     counts_as: tuple[str, int]
+    for_node: bool = False
 
 
 #: A head, the first byte that it asks for, and how many.
@@ -269,7 +271,8 @@ class FastLane:
             return None
         status = 206 if found else 200
         line = data[: line_end - 2].decode("ascii")
-        hit = Hit(blob, line, known, status, ("GET", status))
+        for_node = data.startswith(_ENDINGS[1], _HEX_END)
+        hit = Hit(blob, line, known, status, ("GET", status), for_node)
         match = hit, *span
         if found:
             _make_room(self._parts)

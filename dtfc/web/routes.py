@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from dtfc.web.deletions import DeletionPages
     from dtfc.web.frontpage import FrontPage
     from dtfc.web.mediapages import MediaPages
+    from dtfc.web.metalink import MetalinkPages
     from dtfc.web.request import Request
     from dtfc.web.status import Status
+    from dtfc.web.torrents import TorrentPages
     from dtfc.web.uploads import UploadPages
 
 _log = Logger()
@@ -85,6 +87,8 @@ class Routes:
         media: what ffprobe says of blobs; None where it is not asked.
         couch: what is known of CouchDB's databases; None where none is followed.
         uploads: uploads that resume; None where there are none.
+        metalinks: where else blobs can be had; None where nobody says.
+        torrents: the same as torrents; None likewise.
         page: for people; None where there is none.
     """
 
@@ -102,6 +106,8 @@ class Routes:
         media: MediaPages | None = None,
         couch: CouchPages | None = None,
         uploads: UploadPages | None = None,
+        metalinks: MetalinkPages | None = None,
+        torrents: TorrentPages | None = None,
         page: FrontPage | None = None,
     ) -> None:
         self._blobs = blobs
@@ -110,6 +116,8 @@ class Routes:
         self._media = media
         self._couch = couch
         self._uploads = uploads
+        self._metalinks = metalinks
+        self._torrents = torrents
         self._page = page
 
     @property
@@ -193,6 +201,20 @@ class Routes:
     @app.route("/<digest:digest>/chunks", methods=["GET"])
     async def chunks(self, request: Request, digest: Digest) -> None:
         await self._blobs.chunks(request, digest)
+
+    @app.route("/<digest:digest>.meta4", methods=["GET"])
+    async def meta4(self, request: Request, digest: Digest) -> None:
+        if self._metalinks is None or not self._metalinks.answers:
+            self._blobs.no_such_url(request, f"{digest}.meta4")
+        else:
+            await self._metalinks.describe(request, digest)
+
+    @app.route("/<digest:digest>.torrent", methods=["GET"])
+    async def torrent(self, request: Request, digest: Digest) -> None:
+        if self._torrents is None or self._metalinks is None or not self._metalinks.answers:
+            self._blobs.no_such_url(request, f"{digest}.torrent")
+        else:
+            await self._torrents.describe(request, digest)
 
     @app.route("/<digest:digest>/ffmetadata", methods=["GET"])
     async def ffmetadata(self, request: Request, digest: Digest) -> None:

@@ -63,6 +63,7 @@ class Held:
         self._durable_from = 0
         self._released = False
         self._checksum: Any = None
+        self._gap = False
         self._finishing: Deferred[None] | None = None
 
     @property
@@ -178,14 +179,19 @@ class Held:
         coming = upload.offset
         self._hash_beside()
         self._body = body
-        complete = False
+        self._gap = complete = False
+        in_hand: Sequence[bytes] = ()
         try:
-            while blocks := await body.read(BLOCK):
-                coming += sum(map(len, blocks))
+            while in_hand := await body.read(BLOCK):
+                coming += sum(map(len, in_hand))
                 if most is not None and coming > most:
+                    # Nothing of it counts, nor what came behind it.
+                    in_hand = ()
+                    body.left()
                     raise TooLarge(most, "--max-body")
                 await self._settle()
-                self._writing = self.lane.run(self._write, blocks)
+                self._writing = self.lane.run(self._write, in_hand)
+                in_hand = ()
                 if coming - self._durable_from >= DURABLE_EVERY:
                     self._durable_from = coming
                     self.lane.run(upload.sync).addCallbacks(durable, lambda _failure: None)
@@ -194,20 +200,25 @@ class Held:
         finally:
             self._body = None
             if not complete:
-                self._keep_rest(body)
+                self._keep_rest(body, in_hand)
         if checksum is not None:
             right = self._checksum.digest() == checksum.digest
             await self.lane.run(upload.end_part, right=right)
             if not right:
                 raise WrongPart(checksum.algorithm)
 
-    def _keep_rest(self, body: RequestBody) -> None:
-        """Write what came of a body before it was cut off."""
+    def _keep_rest(self, body: RequestBody, in_hand: Sequence[bytes]) -> None:
+        """Write what came of a body before it was cut off.
+
+        Args:
+            body: has what nobody has read.
+            in_hand: was read, and waited for what was being written: it comes first.
+        """
         writing, self._writing = self._writing, None
         if writing is not None:
             # Who waited for it is told otherwise.
             writing.addErrback(lambda _failure: None)
-        rest = body.left()
+        rest = [*in_hand, *body.left()]
         if rest:
             self.lane.run(self._write, rest).addErrback(lambda _failure: None)
 
@@ -217,7 +228,12 @@ class Held:
             await writing
 
     def _write(self, blocks: Sequence[bytes]) -> None:
+        if self._gap:
+            # What was to lie before them could not be written.
+            return
+        self._gap = True
         self.upload.write(blocks)
+        self._gap = False
         if self._checksum is not None:
             for block in blocks:
                 self._checksum.update(block)
@@ -246,7 +262,7 @@ class Uploading:
         self.uploads = uploads
         self._disk = disk
         self._clock = clock
-        self._shared = shared
+        self.shared = shared
         self._held: dict[str, Held] = {}
         self._look = LoopingCall(self._look_at_all)
         self._look.clock = clock
@@ -323,7 +339,7 @@ class Uploading:
     def _look_at_all(self) -> None:
         for held in list(self._held.values()):
             held.hurry()
-            if self._shared:
+            if self.shared:
                 self._disk.run(self.uploads.is_wanted, held.name).addCallbacks(
                     lambda wanted, held=held: held.end() if wanted else None,
                     lambda _failure: None,

@@ -28,7 +28,7 @@ from dtfc.errors import (
 from dtfc.http import tus
 from dtfc.http.problems import problem_for
 from dtfc.store.uploadstate import Announced, Known
-from dtfc.web.blobs import JSON, json_of
+from dtfc.web.blobs import JSON, json_of, stub_of
 from dtfc.web.copies import Owed
 from dtfc.web.dialects import PART, Creation, Part, Progress, dialect_of, problem_of
 from dtfc.web.entering import admit_entry
@@ -215,11 +215,13 @@ class UploadPages:
         if announced.sha512 is None or announced.is_part:
             return False
         digest = Digest.from_hex(announced.sha512)
-        stub = await self._blobs.kept(turn.request, digest, announced.name)
-        if stub is None or announced.length not in (None, stub["length"]):
+        stored = await self._blobs.kept(turn.request, digest, announced.name, announced.length)
+        if stored is None:
             return False
-        length: int = stub["length"]
+        length = stored.info.length
         announced = replace(announced, length=length)
+        stub = stub_of(stored, announced.name)
+        await turn.owed.note(stored.info, stub)
         name = await self._disk.run(self._uploads.record, announced, stub)
         progress = Progress(length, length, complete=True)
         await self._ends.tell(turn, stub, progress, url_of(turn.request, name))

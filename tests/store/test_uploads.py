@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,15 @@ from dtfc.errors import Busy, Denied, NoSpace, UnknownUpload, WrongDigest, Wrong
 from dtfc.store.blobs import Store, open_store
 from dtfc.store.upload import Upload
 from dtfc.store.uploads import STATE, Spool, Uploads
-from dtfc.store.uploadstate import LINE_LENGTH, Announced, Known, Place, content_of, read_state
+from dtfc.store.uploadstate import (
+    LINE_LENGTH,
+    Announced,
+    Known,
+    Place,
+    State,
+    content_of,
+    read_state,
+)
 
 BYTES = random.Random(8).randbytes(3 * (1 << 20) + 5)
 
@@ -189,8 +198,7 @@ def rebooted(store: Store, upload: Upload) -> None:
     path = f"{store.layout.own('uploads')}/{upload.name}{STATE}"
     found = read_state(Path(path).read_bytes())
     assert found is not None
-    place = Place(found[0].offset, found[0].turn, found[0].unproven, "another-boot")
-    Path(path).write_bytes(content_of(place, found[1]))
+    Path(path).write_bytes(content_of(replace(found.place, boot="another-boot"), found.known))
 
 
 def test_after_a_loss_of_power_only_what_is_durable_counts(
@@ -556,10 +564,43 @@ def test_the_state_comes_back_as_it_went() -> None:
     announced = Announced("ä", 5, "0" * 128, None, "a YQ==", is_part=True, parts=("x", "y"))
     known = Known(announced, 7.5, {"sha512": "x"}, "z")
 
-    assert read_state(content_of(place, known)) == (place, known)
+    assert read_state(content_of(place, known)) == State(place, 0, known)
 
 
-def test_the_first_line_has_one_length() -> None:
+def test_the_newer_line_counts() -> None:
+    content = content_of(Place(1, 1), Known())
+    line = Place(5, 2).line()
+
+    found = read_state(content[:LINE_LENGTH] + line + content[2 * LINE_LENGTH :])
+
+    assert found == State(Place(5, 2, boot="-" * 36), 1, Known())
+
+
+@pytest.mark.parametrize("kept", range(0, LINE_LENGTH, 7))
+def test_a_line_that_is_torn_does_not(kept: int) -> None:
+    content = content_of(Place(1, 1), Known())
+    torn = Place(5, 2).line()[:kept] + content[LINE_LENGTH + kept : 2 * LINE_LENGTH]
+
+    found = read_state(content[:LINE_LENGTH] + torn + content[2 * LINE_LENGTH :])
+
+    assert found is not None
+    assert found.place.offset == 1
+
+
+def test_offset_that_a_killed_process_did_not_make_durable_is_made_so(
+    store: Store, again: Callable[[], Uploads]
+) -> None:
+    upload = fed(begun(store), BYTES[:1000])
+    os.close(upload._source.fd)
+    upload = again().take(upload.name)
+
+    upload.sync()
+
+    assert again().durable(upload.name) == 1000
+    upload.close()
+
+
+def test_a_line_has_one_length() -> None:
     assert {len(Place(n, n, boot="b" * n).line()) for n in (0, 7, 99)} == {LINE_LENGTH}
 
 
