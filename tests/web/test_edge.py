@@ -209,3 +209,118 @@ async def test_what_only_some_may_read_may_not(place: Place) -> None:
     for fields in ([TOKEN], []):
         _, told, _ = await deferToThread(place.ask, 1, f"GET /{NAME} HTTP/1.1", "Host: a", *fields)
         assert told["cross-origin-resource-policy"] == "same-origin"
+
+
+APP = "Origin: https://app.example"
+OTHER = "Origin: https://other.example"
+ALLOWED = "access-control-allow-origin"
+
+
+READERS: list[tuple[tuple[str, ...], list[str], str | None]] = [
+    ((), [APP], None),
+    (("https://app.example",), [APP], "https://app.example"),
+    (("https://app.example",), [OTHER], None),
+    (("https://app.example",), ["Origin: https://app.example.evil"], None),
+    (("https://app.example",), ["Origin: null"], None),
+    (("https://app.example",), [], None),
+    (("*",), [OTHER], "*"),
+    (("*", "https://app.example"), [APP], "https://app.example"),
+]
+
+
+@ROADS
+@pytest_twisted.ensureDeferred
+async def test_which_pages_may_read(place: Place, road: int) -> None:
+    await deferToThread(place.roads.warm)
+    for origins, fields, allowed in READERS:
+        place.set(origins=frozenset(origins))
+        status, told, _ = await deferToThread(
+            place.ask, road, f"GET /{NAME} HTTP/1.1", "Host: a", *fields
+        )
+        assert (origins, fields, status, told.get(ALLOWED)) == (origins, fields, 200, allowed)
+        assert "access-control-allow-credentials" not in told
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_page_of_a_stranger_reads_what_only_this_machine_may(place: Place) -> None:
+    place.set(origins=frozenset({"*"}))
+    place.roads.gate.policy = Policy(anonymous=frozenset())
+    status, told, _ = await deferToThread(
+        place.ask, 1, f"GET /{NAME} HTTP/1.1", "Host: 127.0.0.1", OTHER
+    )
+    assert (status, told.get(ALLOWED)) == (200, None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_page_asks_before_it_sends(place: Place) -> None:
+    place.set(origins=frozenset({"https://app.example"}))
+    asks = ["Host: a", "Access-Control-Request-Method: PUT"]
+    line = f"OPTIONS /{NAME} HTTP/1.1"
+    status, told, _ = await deferToThread(place.ask, 1, line, *asks, APP)
+    assert status == 204
+    assert "put" in told["access-control-allow-methods"]
+    assert "authorization" in told["access-control-allow-headers"]
+    _, told, _ = await deferToThread(place.ask, 1, line, *asks, OTHER)
+    assert not any(name.startswith("access-control") for name in told)
+
+
+WRITERS: list[tuple[tuple[str, ...], list[str], int]] = [
+    (("https://app.example",), [APP, TOKEN], 201),
+    (("https://app.example",), [APP, TOKEN, "Sec-Fetch-Site: cross-site"], 201),
+    (("https://app.example",), [APP], 403),
+    (("https://app.example",), [OTHER, TOKEN], 403),
+    (("https://app.example",), [APP, OTHER, TOKEN], 403),
+    (("*",), [OTHER, TOKEN], 403),
+    ((), [APP, TOKEN], 403),
+]
+
+
+@pytest_twisted.ensureDeferred
+async def test_which_pages_may_write(place: Place) -> None:
+    for origins, fields, status in WRITERS:
+        place.set(origins=frozenset(origins))
+        found = await deferToThread(place.ask, 1, "PUT /u HTTP/1.1", "Host: a", *fields)
+        assert (origins, fields, found[0] // 100) == (origins, fields, status // 100)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_token_that_only_reads_makes_no_page_local(place: Place) -> None:
+    place.set(origins=frozenset({"https://app.example"}))
+    place.roads.gate.tokens, _ = parse_tokens(
+        f"one {hashlib.sha256(SECRET.encode()).hexdigest()} get"
+    )
+    place.roads.gate.policy = Policy(tokens=True)
+    found = await deferToThread(place.ask, 1, "PUT /u HTTP/1.1", "Host: 127.0.0.1", APP, TOKEN)
+    assert found[0] == 403
+
+
+@pytest_twisted.ensureDeferred
+async def test_nor_does_it_learn_what_is_wrong_there(place: Place) -> None:
+    place.set(origins=frozenset({"*"}))
+    place.roads.gate.policy = Policy(anonymous=frozenset())
+    for line, extra in (
+        (f"GET /{'0' * 128}/nopeerload HTTP/1.1", []),
+        (f"GET /{NAME} HTTP/1.1", ["Range: bytes=9999999-"]),
+    ):
+        fields = ["Host: 127.0.0.1", OTHER, *extra]
+        status, told, _ = await deferToThread(place.ask, 1, line, *fields)
+        assert (status in (404, 416), told.get(ALLOWED)) == (True, None)
+
+
+@ROADS
+@pytest_twisted.ensureDeferred
+async def test_both_roads_tell_caches_that_it_depends_on_the_page(place: Place, road: int) -> None:
+    place.set(origins=frozenset({"https://app.example"}))
+    await deferToThread(place.roads.warm)
+    _, told, _ = await deferToThread(place.ask, road, f"GET /{NAME} HTTP/1.1", "Host: a")
+    assert told["vary"] == "origin"
+
+
+@ROADS
+@pytest_twisted.ensureDeferred
+async def test_no_signature_of_another_page_is_in_the_log(place: Place, road: int) -> None:
+    await deferToThread(place.roads.warm)
+    referer = "Referer: http://a/x?expires=1&sig=c2VjcmV0"
+    await deferToThread(place.ask, road, f"GET /{NAME} HTTP/1.1", "Host: a", referer)
+    assert "c2VjcmV0" not in str(place.roads.log)
+    assert place.roads.log[-1].referrer.endswith("&sig=-")

@@ -315,6 +315,12 @@ class TestPage:
         assert b"&lt;script&gt;alert(1)" in body
         assert b"<script>alert" not in body
 
+    def test_it_may_send_its_form(self, node: Node) -> None:
+        told = node.ask("/").fields
+        assert "form-action 'self'" in told["content-security-policy"]
+        # Fetch standard, "append a request Origin header": no-referrer would make it null.
+        assert told["referrer-policy"] == "same-origin"
+
     def test_its_policy_lets_it_ask_nobody_else(self, node: Node) -> None:
         policy = node.ask("/").fields["content-security-policy"]
         told = dict(each.strip().partition(" ")[::2] for each in policy.split(";"))

@@ -9,11 +9,23 @@ export const HERE = new URL("./", document.baseURI).href;
 
 export const at = (path) => new URL(path, HERE).href;
 
-export const token = () => sessionStorage.getItem(KEY) ?? "";
+let held = "";
+try {
+    held = sessionStorage.getItem(KEY) ?? "";
+} catch {
+    // Kept by nobody then, and forgotten with the page.
+}
+
+export const token = () => held;
 
 export function setToken(given) {
-    if (given) sessionStorage.setItem(KEY, given);
-    else sessionStorage.removeItem(KEY);
+    held = given;
+    try {
+        if (given) sessionStorage.setItem(KEY, given);
+        else sessionStorage.removeItem(KEY);
+    } catch {
+        // As above.
+    }
 }
 
 /** The fields that say who asks. */

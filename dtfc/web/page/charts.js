@@ -70,9 +70,8 @@ export class Chart {
         for (const part of [0, 0.5, 1]) {
             const height = y(top * part);
             parts.push(draw("path", { class: "grid", d: `M${LEFT} ${height}H${width - RIGHT}` }));
-            parts.push(
-                draw("text", { x: LEFT - 8, y: height + 4, "text-anchor": "end", text: this.words(top * part).replace(/\.0(?=\D)/, "") }),
-            );
+            const text = this.words(top * part).replace(/\.0(?=\D)/, "");
+            parts.push(draw("text", { x: LEFT - 8, y: height + 4, "text-anchor": "end", text }));
         }
         for (const [ago, anchor] of [[seconds, "start"], [seconds / 2, "middle"], [0, "end"]]) {
             const text = ago ? `${ago < 120 ? `${ago} s` : `${ago / 60} min`} ago` : "now";
@@ -83,7 +82,8 @@ export class Chart {
             if (!points.length) return;
             const path = `M${points.join("L")}`;
             const [first, last] = [x(shown[0][0]), x(shown.at(-1)[0])].map((each) => each.toFixed(1));
-            parts.push(draw("path", { class: `area line-${number}`, d: `${path}L${last} ${y(0)}L${first} ${y(0)}Z` }));
+            const below = `${path}L${last} ${y(0)}L${first} ${y(0)}Z`;
+            parts.push(draw("path", { class: `area line-${number}`, d: below }));
             parts.push(draw("path", { class: `line line-${number}`, d: path }));
             const latest = y(shown.at(-1)[line.index]).toFixed(1);
             parts.push(draw("circle", { class: `tip line-${number}`, cx: last, cy: latest, r: "3.5" }));

@@ -33,6 +33,13 @@ export function small(text, about, act) {
     );
 }
 
+/** What is less important than what stands before it. */
+export const quiet = (text) => make("span", { class: "quiet", text });
+
+/** A name, and at the other end of the line what there is to say of it. */
+export const headed = (name, more, title) =>
+    make("div", { class: "line-up" }, make("strong", { class: "name", text: name, title }), quiet(more));
+
 /** Set a text, but only where it is another one: readers of the screen notice each change. */
 export function say(node, text) {
     if (node.textContent !== text) node.textContent = text;

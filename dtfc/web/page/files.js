@@ -1,7 +1,7 @@
 // Finding files by name, and looking at those that a browser may safely show.
 
 import { Trouble, ask, askJson, at, token } from "./access.js";
-import { announce, byId, copy, make, put, say, small } from "./dom.js";
+import { announce, byId, copy, headed, make, put, quiet, say, small } from "./dom.js";
 import { amount, many, moment, short } from "./format.js";
 
 const PAGE = 10;
@@ -64,7 +64,7 @@ function row(file) {
     return make(
         "li",
         { class: "file" },
-        make("div", { class: "line-up" }, make("strong", { class: "name", text: name }), make("span", { class: "quiet", text: facts.join(" · ") })),
+        headed(name, facts.join(" · ")),
         make(
             "div",
             { class: "row buttons" },
@@ -149,7 +149,7 @@ async function text(file) {
     const part = await fetched(file, { headers: { Range: `bytes=0-${TEXT_SHOWN - 1}` } });
     const pre = make("pre", { tabindex: "0", text: await part.text(), "aria-label": `Text of ${file.name}` });
     if (file.length <= TEXT_SHOWN) return pre;
-    return make("div", {}, pre, make("p", { class: "quiet", text: `The first ${amount(TEXT_SHOWN)} of ${amount(file.length)}.` }));
+    return make("div", {}, pre, quiet(`The first ${amount(TEXT_SHOWN)} of ${amount(file.length)}.`));
 }
 
 function emptied() {

@@ -25,7 +25,13 @@ const charts = [
         speed,
         1024,
     ),
-    new Chart(byId("chart-requests"), "Requests a second", [{ name: "Answered", index: 1 }], (rate) => `${pace(rate)}/s`, 10),
+    new Chart(
+        byId("chart-requests"),
+        "Requests a second",
+        [{ name: "Answered", index: 1 }],
+        (rate) => `${pace(rate)}/s`,
+        10,
+    ),
 ];
 
 let samples = [];
@@ -89,6 +95,7 @@ async function look() {
 
 function showGate(title, trouble) {
     byId("gate").hidden = false;
+    byId("gate").classList.remove("in-use");
     say(byId("gate-title"), title);
     const brought = token() ? "The token in this tab is not good for it: " : "";
     say(byId("gate-why"), `${brought}${trouble.message}.`);
@@ -100,8 +107,11 @@ function showGate(title, trouble) {
 function hideGate() {
     byId("token-form").hidden = false;
     document.documentElement.classList.remove("unreadable");
+    const typing = byId("token-form").contains(document.activeElement);
     byId("gate").hidden = !token();
+    byId("gate").classList.toggle("in-use", Boolean(token()));
     byId("token-forget").hidden = !token();
+    if (typing && token()) byId("token-forget").focus();
     if (token()) {
         say(byId("gate-title"), "A token is in use");
         say(byId("gate-why"), "What is shown here is what it opens.");

@@ -48,6 +48,40 @@ export function send(method, path, { headers = {}, body = null, signal, progress
     });
 }
 
+// A browser may keep nothing for anybody: then an upload goes on for as long as the page is open.
+
+function recall(key) {
+    try {
+        return JSON.parse(localStorage.getItem(key) ?? "null");
+    } catch {
+        return null;
+    }
+}
+
+function keep(key, value) {
+    try {
+        localStorage.setItem(key, JSON.stringify(value));
+    } catch {
+        // Full, or forbidden.
+    }
+}
+
+export function forget(key) {
+    try {
+        localStorage.removeItem(key);
+    } catch {
+        // There is nothing.
+    }
+}
+
+function keys() {
+    try {
+        return Object.keys(localStorage);
+    } catch {
+        return [];
+    }
+}
+
 let offered = null;
 
 /** Whether this node takes uploads in parts; asked once, and again if it did not answer. */
@@ -66,19 +100,11 @@ export function takesParts() {
 
 /** Uploads that an earlier page began and did not end: {key, name, size, id}. */
 export function unfinished() {
-    const found = [];
-    for (const key of Object.keys(localStorage)) {
-        if (!key.startsWith(KEPT)) continue;
-        try {
-            found.push({ key, ...JSON.parse(localStorage.getItem(key)) });
-        } catch {
-            localStorage.removeItem(key);
-        }
-    }
-    return found;
+    return keys()
+        .filter((key) => key.startsWith(KEPT))
+        .map((key) => ({ key, ...recall(key) }))
+        .filter((each) => each.id);
 }
-
-export const forget = (key) => localStorage.removeItem(key);
 
 /** How far the node has an upload; null if it does not know it any more. */
 export async function offsetOf(id, signal) {
@@ -160,12 +186,15 @@ export class Upload {
             return;
         }
         await this.find(signal);
-        do {
+        // All of it is there: the answer that would have said what became of it was lost.
+        if (this.sent === this.length) this.digest = await this.stored(signal);
+        while (!this.digest) {
             const answer = await this.part(signal);
             this.tries = 0;
-            this.digest = digestIn(answer);
-        } while (this.sent < this.length);
-        if (!this.digest) this.digest = await this.ask(signal);
+            if (this.sent < this.length) continue;
+            this.digest = digestIn(answer) || (await this.stored(signal));
+            if (!this.digest) throw new Trouble(503, "The node has all of it, and has not stored it yet");
+        }
     }
 
     /** Send all of it in one request. */
@@ -182,10 +211,10 @@ export class Upload {
 
     /** Find out how far the node has it; begin if it has nothing. */
     async find(signal) {
-        const kept = JSON.parse(localStorage.getItem(this.key) ?? "null");
-        const offset = kept && (await offsetOf(kept.id, signal));
-        if (kept && offset !== null) {
-            this.id = kept.id;
+        const id = this.id ?? recall(this.key)?.id;
+        const offset = id ? await offsetOf(id, signal) : null;
+        if (offset !== null) {
+            this.id = id;
             this.resumedAt = offset;
             this.moved(offset);
             return;
@@ -201,10 +230,7 @@ export class Upload {
         // The last part alone: a proxy may have its own idea of what stands before it.
         this.id = answer.getResponseHeader("Location").split("/").at(-1);
         this.resumedAt = 0;
-        localStorage.setItem(
-            this.key,
-            JSON.stringify({ id: this.id, name: this.file.name, size: this.length }),
-        );
+        keep(this.key, { id: this.id, name: this.file.name, size: this.length });
         this.moved(0);
     }
 
@@ -222,22 +248,24 @@ export class Upload {
             const digest = await crypto.subtle.digest("SHA-256", body);
             headers["Upload-Checksum"] = `sha256 ${base64(new Uint8Array(digest))}`;
         }
-        const answer = await send("PATCH", `uploads/${this.id}`, {
-            headers,
-            body,
-            signal,
-            progress: (sent) => this.moved(start + Math.min(sent, piece.size)),
-        });
+        const progress = (sent) => this.moved(start + Math.min(sent, piece.size));
+        let answer;
+        try {
+            answer = await send("PATCH", `uploads/${this.id}`, { headers, body, signal, progress });
+        } catch (trouble) {
+            if (trouble.status !== 404 && trouble.status !== 410) throw trouble;
+            forget(this.key);
+            this.id = undefined;
+            throw new Trouble(503, "The node does not know this upload any more");
+        }
         this.moved(Number(answer.getResponseHeader("Upload-Offset")));
         return answer;
     }
 
-    /** Ask what became of it: the answer that would have said so was lost. */
-    async ask(signal) {
+    /** Ask what became of it: return its digest; nothing if it is not stored. */
+    async stored(signal) {
         const answer = await send("GET", `uploads/${this.id}`, { signal });
-        const { stored } = JSON.parse(answer.responseText);
-        if (!stored) throw new Trouble(503, "The node has all of it, and has not stored it yet");
-        return stored.sha512;
+        return JSON.parse(answer.responseText).stored?.sha512 ?? "";
     }
 
     /** Wait a little, longer each time; not any more once the network is back. */

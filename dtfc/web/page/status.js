@@ -3,7 +3,7 @@
 // Each part is drawn anew only when it has changed, so that a reader of the screen, or somebody
 // who is just selecting a digest, is left in peace.
 
-import { bar, byId, make, put, say, table } from "./dom.js";
+import { bar, byId, headed, make, put, quiet, say, table } from "./dom.js";
 import { amount, many, moment, pace, percent, short, span, speed, spell } from "./format.js";
 
 const drawn = new Map();
@@ -37,7 +37,8 @@ function tiles({ node, store, peers, rates }) {
     say(byId("store-trouble"), store.trouble ? `The store cannot be read: ${store.trouble}` : "");
     if (!store.trouble) {
         say(byId("fact-blobs"), spell(store.blobs));
-        say(byId("fact-quarantine"), store.quarantine ? `${spell(store.quarantine)} damaged, put aside` : "none damaged");
+        const aside = store.quarantine ? `${spell(store.quarantine)} damaged, put aside` : "none damaged";
+        say(byId("fact-quarantine"), aside);
         say(byId("fact-bytes"), amount(store.bytes));
         say(byId("fact-average"), store.blobs ? `${amount(store.bytes / store.blobs)} on average` : "nothing yet");
         say(byId("fact-free"), amount(store.free_bytes));
@@ -46,7 +47,8 @@ function tiles({ node, store, peers, rates }) {
     }
     const well = peers.filter((each) => stateOf(each)[0] !== "bad").length;
     say(byId("fact-peers"), peers.length ? `${well} of ${peers.length} well` : "none");
-    say(byId("fact-peers-more"), peers.length === well ? (peers.length ? "all well" : "this node is alone") : `${peers.length - well} in trouble`);
+    const others = well < peers.length ? `${peers.length - well} in trouble` : "all well";
+    say(byId("fact-peers-more"), peers.length ? others : "this node is alone");
     const last = rates.samples.at(-1);
     if (last) say(byId("fact-requests"), `${pace(last[1])}/s`);
     say(byId("fact-connections"), many(node.connections, "connection"));
@@ -61,7 +63,7 @@ function moving({ loads, uploads, downloads, spool, node }) {
     part("moving", [loads, uploads, downloads, spool, node.workers], () => {
         const groups = [
             group("From peers", loads, (each) => [
-                each.elsewhere ? "another process loads it" : Object.values(each.peers).length ? `from ${each.peers.map((peer) => peer.url).join(", ")}` : "asking peers",
+                whence(each),
                 each.waiting ? many(each.waiting, "client waits", "clients wait") : "nobody waits",
             ]),
             group("Being stored", uploads, (each) => [rateOf(each)], "a part of an upload"),
@@ -77,6 +79,11 @@ function moving({ loads, uploads, downloads, spool, node }) {
     });
 }
 
+function whence(load) {
+    if (load.elsewhere) return "another process loads it";
+    return load.peers.length ? `from ${load.peers.map((peer) => peer.url).join(", ")}` : "asking peers";
+}
+
 function rateOf(transfer) {
     const rate = transfer.seconds > 0 ? transfer.done / transfer.seconds : 0;
     const left = transfer.length !== null && rate > 0 ? (transfer.length - transfer.done) / rate : null;
@@ -88,11 +95,12 @@ function group(title, { running, largest }, more, nameless = "without a name") {
     const rows = largest.map((each) => {
         const name = each.name ?? (each.sha512 ? short(each.sha512) : nameless);
         const known = each.length !== null;
-        const done = known ? `${percent(each.done, each.length)} %, ${amount(each.done)} of ${amount(each.length)}` : amount(each.done);
+        const part = `${percent(each.done, each.length)} %, ${amount(each.done)} of ${amount(each.length)}`;
+        const done = known ? part : amount(each.done);
         return make(
             "li",
             {},
-            make("div", { class: "line-up" }, make("strong", { class: "name", text: name, title: each.sha512 }), make("span", { class: "quiet", text: done })),
+            headed(name, done, each.sha512),
             known ? bar(each.done, each.length, `${name}: ${done}`) : null,
             make("p", { class: "quiet words", text: more(each).join(" · ") }),
         );
@@ -119,12 +127,14 @@ function stateOf(peer) {
             return ["bad", `sent wrong bytes${rests}`];
         default:
             // It was asked, and has never answered.
-            return peer.failures && peer.first_byte === null ? ["bad", "not reached so far"] : ["idle", "not asked lately"];
+            if (peer.failures && peer.first_byte === null) return ["bad", "not reached so far"];
+            return ["idle", "not asked lately"];
     }
 }
 
 function badge(mood, text) {
-    return make("span", { class: "badge small", "data-mood": mood }, make("span", { class: "mark", "aria-hidden": "true" }), make("span", { text }));
+    const mark = make("span", { class: "mark", "aria-hidden": "true" });
+    return make("span", { class: "badge small", "data-mood": mood }, mark, make("span", { text }));
 }
 
 function peers({ peers, deletions }) {
@@ -135,7 +145,7 @@ function peers({ peers, deletions }) {
             return [
                 each.zone ? `${each.url} (${each.zone})` : each.url,
                 badge(...stateOf(each)),
-                each.first_byte === null ? "–" : `${(1000 * each.first_byte).toFixed(each.first_byte < 0.1 ? 1 : 0)} ms`,
+                each.first_byte === null ? "–" : `${(1000 * each.first_byte).toFixed(1)} ms`,
                 each.rate === null ? "–" : speed(each.rate),
                 amount(each.received),
                 each.lies ? `${spell(each.failures)}, and ${many(each.lies, "lie")}` : spell(each.failures),
@@ -171,7 +181,13 @@ function disk(store) {
             "ul",
             { class: "legend tall" },
             ...parts.map(([kind, words, size]) =>
-                make("li", {}, make("span", { class: `chip ${kind}`, "aria-hidden": "true" }), make("span", { text: words }), make("strong", { text: amount(size) })),
+                make(
+                    "li",
+                    {},
+                    make("span", { class: `chip ${kind}`, "aria-hidden": "true" }),
+                    make("span", { text: words }),
+                    make("strong", { text: amount(size) }),
+                ),
             ),
         );
         return [line, legend];
@@ -179,7 +195,10 @@ function disk(store) {
 }
 
 function facts(pairs) {
-    return make("dl", { class: "pairs" }, ...pairs.filter(Boolean).map(([name, value]) => make("div", {}, make("dt", { text: name }), make("dd", { text: value }))));
+    const rows = pairs
+        .filter(Boolean)
+        .map(([name, value]) => make("div", {}, make("dt", { text: name }), make("dd", { text: value })));
+    return make("dl", { class: "pairs" }, ...rows);
 }
 
 function care({ scrub, deletions, replicas, store, node }) {
@@ -191,9 +210,15 @@ function care({ scrub, deletions, replicas, store, node }) {
             scrub && !scrub.trouble && ["Found damaged by it", spell(scrub.corrupt)],
             ["In quarantine", spell(store.quarantine ?? 0)],
             ["Deletions that peers have not confirmed", deletions?.trouble ?? spell(deletions?.pending ?? 0)],
-            replicas && ["Blobs that lack copies", replicas.queue ? `${spell(replicas.queue)}, the oldest for ${span(replicas.oldest_seconds)}${replicas.stuck ? `; nobody takes ${spell(replicas.stuck)}` : ""}` : "none"],
+            replicas && ["Blobs that lack copies", copiesOwed(replicas)],
         ]),
     ]);
+}
+
+function copiesOwed({ queue, stuck, oldest_seconds: oldest }) {
+    if (!queue) return "none";
+    const more = stuck ? `; nobody takes ${spell(stuck)}` : "";
+    return `${spell(queue)}, the oldest for ${span(oldest)}${more}`;
 }
 
 function scrubWords(scrub, store, now) {
@@ -203,7 +228,14 @@ function scrubWords(scrub, store, now) {
         const part = store.bytes ? `, ${percent(scrub.bytes, store.bytes)} %` : "";
         return `under way${part}: ${amount(scrub.bytes)} in ${many(scrub.blobs, "blob")}`;
     }
-    return scrub.ended ? `all was read ${span(now - scrub.ended)} ago (${many(scrub.blobs, "blob")})` : "not begun yet";
+    if (!scrub.ended) return "not begun yet";
+    return `all was read ${span(now - scrub.ended)} ago (${many(scrub.blobs, "blob")})`;
+}
+
+function followed(database) {
+    if (database.trouble) return ["bad", database.trouble];
+    if (database.complete) return ["fine", "read to its end"];
+    return ["idle", `${database.state}: not read to its end yet`];
 }
 
 function couchdb(told) {
@@ -213,7 +245,7 @@ function couchdb(told) {
         if (told.trouble) return [empty(told.trouble)];
         const rows = told.databases.map((each) => [
             each.database,
-            badge(each.trouble ? "bad" : each.complete ? "fine" : "idle", each.trouble ?? (each.complete ? "up to date" : `${each.state}: not read to its end yet`)),
+            badge(...followed(each)),
             each.seconds_since_heard === null ? "–" : `${span(each.seconds_since_heard)} ago`,
         ]);
         return [
@@ -239,8 +271,8 @@ function problems({ problems, problems_withheld: why }) {
                         "li",
                         {},
                         badge(each.level === "warn" ? "warn" : "bad", each.level === "warn" ? "warning" : "error"),
-                        make("time", { class: "quiet", datetime: new Date(each.at * 1000).toISOString(), text: moment(each.at) }),
-                        each.times > 1 ? make("span", { class: "quiet", text: `${spell(each.times)} times` }) : null,
+                        quiet(moment(each.at)),
+                        each.times > 1 ? quiet(`${spell(each.times)} times`) : null,
                         make("p", { text: each.text }),
                     ),
                 ),

@@ -1,10 +1,11 @@
 // Files that are being stored: what is chosen or dropped, two at a time, a row for each.
 
-import { announce, bar, byId, copy, make, put, say, setBar, small } from "./dom.js";
+import { announce, bar, byId, copy, headed, make, put, say, setBar, small } from "./dom.js";
 import { amount, percent, short, span, speed } from "./format.js";
 import { Upload, forget, giveUp, offsetOf, unfinished } from "./resumable.js";
 
 const AT_ONCE = 2;
+const GOES_ON = "Choose the same file again, and it goes on from there.";
 const rows = new Map();
 
 /**
@@ -115,7 +116,7 @@ function newRow(upload) {
     row.node = make(
         "li",
         { class: "upload" },
-        make("div", { class: "line-up" }, make("strong", { class: "name", text: name }), make("span", { class: "quiet", text: amount(upload.length) })),
+        headed(name, amount(upload.length)),
         row.bar,
         row.words,
         row.result,
@@ -204,8 +205,8 @@ async function showUnfinished() {
         const row = make(
             "li",
             { class: "upload", "data-unfinished": old.key },
-            make("div", { class: "line-up" }, make("strong", { class: "name", text: old.name }), make("span", { class: "quiet", text: amount(old.size) })),
-            make("p", { class: "quiet words", text: `Broken off at ${percent(offset, old.size)} %. Choose the same file again, and it goes on from there.` }),
+            headed(old.name, amount(old.size)),
+            make("p", { class: "quiet words", text: `Broken off at ${percent(offset, old.size)} %. ${GOES_ON}` }),
             make("div", { class: "row buttons" }, drop),
         );
         drop.addEventListener("click", () => {
