@@ -203,8 +203,8 @@ class _Request:
         self.dropped = False
         self.inside = False
         """Whether it is its own doing that is being performed."""
-        self.result = "dropped"
-        """What became of its body, one of :data:`dtfc.peers.health.RESULTS`."""
+        self.counted = False
+        """Whether it was said what became of its body."""
 
     def let_go(self) -> None:
         """Drop what there is of the response."""
@@ -533,7 +533,8 @@ class Transfer:
             await self._take(request, request.take, reply)
         finally:
             brought = self.from_peers.get(ask.peer, 0) - before
-            self._watcher.fetched(ask.peer, request.result)
+            if not request.counted:
+                self._watcher.fetched(ask.peer, "dropped")
             self._watcher.delivered(ask.peer, brought, clock.seconds() - begun)
 
     async def _take(self, request: _Request, take: Take, reply: Reply) -> None:
@@ -568,7 +569,8 @@ class Transfer:
             body.abort("is not wanted any more")
             self._count_received(body, counted)
             self._count_refetched(body.skipped)
-        request.result = "ok" if body.cut is None else "broken"
+        request.counted = True
+        self._watcher.fetched(request.ask.peer, "ok" if body.cut is None else "broken")
         if body.surplus:
             self._note(Note(request.ask.peer, "sent more than it had announced"))
         self._tell(request, Ended(take.number, body.cut, broken_off=body.broken_off))
