@@ -28,8 +28,8 @@ NOT_RUN = {
     "couchdb.md": 1,
     "mirror.md": 4,
     "proof.md": 2,
-    "protocol.md": 13,
-    "running.md": 13,
+    "protocol.md": 15,
+    "running.md": 16,
 }
 
 
