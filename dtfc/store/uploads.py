@@ -174,6 +174,9 @@ class Uploads:
                 found = read_state(os.pread(fd, LARGEST, 0))
             finally:
                 os.close(fd)
+            with contextlib.suppress(FileNotFoundError):
+                # What comes slowly is noted rarely.
+                touched = max(touched, os.stat(f"{self._folder}/{name}").st_mtime)
         if found is None:
             raise UnknownUpload
         return Looked(found.known, touched)

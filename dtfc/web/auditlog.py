@@ -50,12 +50,22 @@ class Deed(NamedTuple):
             return "refused"
         if self.status >= 400:
             return "failed"
-        return {"DELETE": "deleted", "PUT": "stored", "POST": "stored"}.get(self.method, "done")
+        if self.path.startswith("/uploads/") and (self.method == "DELETE" or not self.digest):
+            return {"DELETE": "given up", "POST": "begun"}.get(self.method, "continued")
+        done = {"DELETE": "deleted", "PUT": "stored", "POST": "stored", "PATCH": "stored"}
+        return done.get(self.method, "done")
 
 
-def is_deed(method: bytes, status: int) -> bool:
-    """Whether a request is to be written down."""
-    return method in CHANGES or status in REFUSALS
+def is_deed(method: bytes, status: int, digest: str) -> bool:
+    """Whether a request is to be written down.
+
+    Args:
+        method: what it wanted.
+        status: what it was answered.
+        digest: the blob that it was about; of the parts of an upload only the last
+            one is about a blob.
+    """
+    return method in CHANGES or status in REFUSALS or (method == b"PATCH" and digest != "")
 
 
 def as_line(deed: Deed) -> str:

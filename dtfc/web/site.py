@@ -334,7 +334,10 @@ class Site(server.Site):
             tally.note(route, took)
             entry = entry_of(request, self.clock.seconds(), took)
             self._access_log(entry)
-            if self.audit is not None and is_deed(request.method, request.code):
+            deed = self.audit is not None and is_deed(
+                request.method, request.code, entry.about.digest
+            )
+            if self.audit is not None and deed:
                 self.audit(deed_of(request, entry))
 
     def log_hit(  # noqa: PLR0917 -- the hot path: names cost time
@@ -373,7 +376,12 @@ class Site(server.Site):
 
 
 def _location(request: Request) -> bytes:
-    return (request.responseHeaders.getRawHeaders(b"Location") or [b""])[0]
+    told = request.responseHeaders
+    # Of an upload that is complete, Location may be the upload.
+    for name in (b"Content-Location", b"Location"):
+        for value in told.getRawHeaders(name, []):
+            return bytes(value)
+    return b""
 
 
 def deed_of(request: Request, entry: Entry) -> Deed:

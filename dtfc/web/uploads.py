@@ -187,7 +187,6 @@ class UploadPages:
                 104, [*dialect.fields(self._ends.progress(held.upload)), ("Location", url)]
             )
             await self._receive(turn, held, asked)
-            told = True
             if not await self._ends.finished(turn, held, url):
                 request.put("Location", url)
                 await self._goes_on(turn, held, 201)

@@ -622,3 +622,13 @@ def test_a_line_has_one_length() -> None:
 )
 def test_what_is_no_state(content: bytes) -> None:
     assert read_state(content) is None
+
+
+def test_bytes_that_come_touch_it(store: Store) -> None:
+    upload = begun(store)
+    folder = store.layout.own("uploads")
+    os.utime(f"{folder}/{upload.name}{STATE}", (1000, 1000))
+    os.utime(f"{folder}/{upload.name}", (2000, 2000))
+
+    assert store.uploads.look(upload.name).touched_at == 2000
+    upload.close()

@@ -19,6 +19,7 @@ from dtfc.digest import Digest
 from dtfc.disk import InlineDisk
 from dtfc.peers.roster import Roster
 from dtfc.store.blobs import open_store
+from dtfc.web.auditlog import Deed
 from dtfc.web.blobs import Blobs, Terms
 from dtfc.web.gate import Gate
 from dtfc.web.hotblobs import HotBlobs
@@ -978,3 +979,44 @@ def test_every_refusal_is_a_problem(served: Served) -> None:
 
 def test_every_refusal_in_tus_says_so(served: Served) -> None:
     assert served.ask("POST", "/uploads/", TUS)["tus-resumable"] == "1.0.0"
+
+
+def test_a_creation_that_cannot_end_leaves_nothing(served: Served) -> None:
+    told = TUS_PART | {
+        "Upload-Length": str(len(CONTENT)),
+        "Upload-Metadata": f"sha512 {b64(Digest.of(b'').hex)}",
+    }
+    served.ask("POST", "/uploads/", told, CONTENT)
+
+    assert os.listdir(served.store.layout.own("uploads")) == []
+
+
+def deeds_of(served: Served, method: str, path: str, fields: dict[str, str], body: bytes) -> Any:
+    """Return what the audit log says of a request."""
+    wire = served.wire()
+    deeds: list[Deed] = []
+    wire.site.audit = deeds.append
+    wire.send(served.head(method, path, fields, len(body)) + body)
+    return [(deed.action, deed.digest) for deed in deeds]
+
+
+def test_the_end_is_written_down(served: Served) -> None:
+    told = TUS_PART | {"Upload-Offset": "0"}
+
+    assert deeds_of(served, "PATCH", served.begun(), told, CONTENT) == [("stored", DIGEST.hex)]
+
+
+def test_a_part_is_not(served: Served) -> None:
+    told = TUS_PART | {"Upload-Offset": "0"}
+
+    assert deeds_of(served, "PATCH", served.begun(), told, CONTENT[:9]) == []
+
+
+def test_the_beginning_is(served: Served) -> None:
+    told = TUS | {"Upload-Length": "9"}
+
+    assert deeds_of(served, "POST", "/uploads/", told, b"") == [("begun", "")]
+
+
+def test_to_give_an_upload_up_is_no_deletion(served: Served) -> None:
+    assert deeds_of(served, "DELETE", served.begun(), TUS, b"") == [("given up", "")]
