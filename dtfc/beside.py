@@ -30,6 +30,7 @@ from dtfc.couchdb.references import References
 from dtfc.couchdb.sessions import Sessions
 from dtfc.couchdb.sharedcatalog import SharedCatalog
 from dtfc.couchdb.sharednames import SharedNames
+from dtfc.couchdb.standing import Standing
 from dtfc.terms import collector_terms_of, session_terms_of
 from dtfc.web.couchmetrics import couch_families
 from dtfc.web.overview import CouchStatus
@@ -82,6 +83,7 @@ class BesideCouchDB:
         self._chance = chance
         self._load = load
         self._couch: Couch | None = None
+        self._standing: Standing | None = None
         self.following: Following | None = None
         self.shared: SharedCatalog | None = None
         self.names: SharedNames | None = None
@@ -103,17 +105,22 @@ class BesideCouchDB:
             if self._gate.entries is not None:
                 self._gate.entries.largest = terms.largest_document
             return
-        self._couch = self._gate.sessions = self._gate.entries = None
+        self._couch = self._gate.sessions = self._gate.entries = self._standing = None
         if old is not None:
             Deferred.fromCoroutine(old.close()).addErrback(
                 lambda failure: self._log.failure("leaving a CouchDB", failure)
             )
         if settings.couchdb is not None:
             self._couch = couch = self._new_couch(settings.couchdb, settings)
+            self._standing = Standing(couch, self._steady)
             sessions = self._gate.sessions = Sessions(couch, terms, self._steady)
             self._gate.entries = Entries(
                 couch, self._reactor, self._chance, terms.largest_document, sessions.counts
             )
+
+    async def standing(self) -> str | None:
+        """Say in words how CouchDB is; None if there is none."""
+        return None if self._standing is None else await self._standing.told()
 
     def _new_couch(self, url: str, settings: Settings) -> Couch:
         return Couch(self._reactor, url, settings.couchdb_timeout)

@@ -390,6 +390,7 @@ class Node(MultiService):
             queue=lambda: None if self._replicas is None else self._replicas.length,
             look_up=self._discovery.ask_now,
             changed=self._peers_changed,
+            couchdb=self._beside.standing,
         )
         pages = DeletionPages(self._deletions, self._gate)
         media = MediaPages(self._prober, self._blobs, store, self._disk, self._upkeep, self._load)

@@ -36,6 +36,10 @@ DEFAULT_PAGE = 100
 LARGEST_PAGE = 1000
 
 
+async def _no_couchdb() -> str | None:
+    return None
+
+
 class Status:
     """Health, readiness, names and peers.
 
@@ -54,6 +58,7 @@ class Status:
             nothing is copied.
         look_up: asks DNS for peers, and waits for its answer.
         changed: told what each reading of the peer list led to.
+        couchdb: says how CouchDB is; None where there is none.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class Status:
         queue: Callable[[], Length | None] = lambda: None,
         look_up: Callable[[], Awaitable[None]] | None = None,
         changed: Callable[[RosterChange], None] = lambda _change: None,
+        couchdb: Callable[[], Awaitable[str | None]] = _no_couchdb,
     ) -> None:
         self._store = store
         self._disk = disk
@@ -84,6 +90,7 @@ class Status:
         self._queue = queue
         self._look_up = look_up
         self._changed = changed
+        self._couchdb = couchdb
         self.shared: SharedNames | None = None
         self._looked = 0.0
         self._looked_at: Space | None = None
@@ -124,7 +131,9 @@ class Status:
             checks["workers_serving"] = serving
         status = {"status": "ok" if ready else "unavailable"}
         if request.query("verbose") is not None:
-            status |= checks
+            couchdb = await self._couchdb()
+            # Without it some callers are nobody, and nothing is followed; all else goes on.
+            status |= checks if couchdb is None else checks | {"couchdb": couchdb}
         self._tell(request, 200 if ready else 503, status)
 
     async def _look_at_store(self) -> Space:

@@ -168,3 +168,16 @@ def test_documents_of_a_real_server(live: Callable[..., LiveNode], pouch: Pouch)
     assert get(basic("bea", "x")) == 403
     assert get(basic("bea", "x"), "?db=photos&doc=other") == 403
     assert get(basic("cy", "x"), query) == 403
+
+
+def test_a_real_server_is_up_and_then_away(live: Callable[..., LiveNode], tmp_path: Path) -> None:
+    own = Pouch(tmp_path / "pouch")
+    node = live("--couchdb", own.url)
+
+    def told() -> str:
+        body: str = json.loads(node.request("GET", "/readyz?verbose")[2])["couchdb"]
+        return body
+
+    assert told() == "up"
+    own.stop()
+    until(lambda: told().startswith("unreached: "), told)
