@@ -32,6 +32,7 @@ from dtfc.couchdb.sharedcatalog import SharedCatalog
 from dtfc.couchdb.sharednames import SharedNames
 from dtfc.terms import collector_terms_of, session_terms_of
 from dtfc.web.couchmetrics import couch_families
+from dtfc.web.overview import CouchStatus
 
 if TYPE_CHECKING:
     from dtfc.digest import Digest
@@ -198,6 +199,23 @@ class BesideCouchDB:
                 lambda failure: self._log.failure("publishing names no longer", failure)
             )
 
+    async def told(self) -> CouchStatus | None:
+        """Say how all this is, whichever process of the node does it; None if nothing is done.
+
+        Raises:
+            StoreFailure: what is known of the databases cannot be read.
+        """
+        following, shared = self.following, self.shared
+        if following is None and shared is None:
+            return None
+        databases = [] if following is None else await following.told()
+        prefetching = None if following is None else following.prefetching
+        return CouchStatus(
+            databases if shared is None else [*databases, *shared.here()],
+            None if prefetching is None else prefetching.waiting,
+            None if shared is None else shared.publishing.waiting,
+        )
+
     def peers_came(self) -> None:
         """There are peers that were never asked for what is missing: ask them."""
         if self.following is not None:
@@ -208,11 +226,18 @@ class BesideCouchDB:
         if self.following is not None:
             await self.following.stop_prefetching()
 
+    async def stop_following(self) -> None:
+        """Leave databases to another process; say who somebody is, as before."""
+        following, self.following = self.following, None
+        shared, self.shared = self.shared, None
+        if following is not None:
+            await following.stop_prefetching()
+            await following.stop()
+        if shared is not None:
+            await shared.stop()
+
     async def stop(self) -> None:
         """End all of it."""
-        if self.following is not None:
-            await self.following.stop()
-        if self.shared is not None:
-            await self.shared.stop()
+        await self.stop_following()
         if self._couch is not None:
             await self._couch.close()

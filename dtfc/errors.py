@@ -433,6 +433,77 @@ class TooManyUploads(DtfcError):
         self.setting = setting
 
 
+class UnknownUpload(DtfcError):
+    """There is no such upload: it never was, was given up, or has expired."""
+
+    def __init__(self) -> None:
+        super().__init__("there is no such upload here; it may have expired, so begin a new one")
+
+
+class UploadsFull(DtfcError):
+    """As many uploads are open in this node as may be.
+
+    Args:
+        limit: uploads.
+        setting: what the limit is called.
+    """
+
+    def __init__(self, limit: int, setting: str) -> None:
+        super().__init__(
+            f"{limit} uploads are open here, and no more are taken; the limit is set by {setting}"
+        )
+        self.limit = limit
+        self.setting = setting
+
+
+class WrongOffset(DtfcError):
+    """A part begins where the upload does not end.
+
+    Args:
+        expected: bytes that are here.
+        provided: where the part begins.
+    """
+
+    def __init__(self, expected: int, provided: int) -> None:
+        super().__init__(
+            f"this upload has {expected} bytes, and the part begins at {provided}; "
+            f"go on at {expected}"
+        )
+        self.expected = expected
+        self.provided = provided
+
+
+class UploadOver(DtfcError):
+    """An upload is complete, and takes no further bytes."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(f"this upload is complete, with {length} bytes")
+        self.length = length
+
+
+class PartsJoined(DtfcError):
+    """An upload is joined of others, and takes no bytes of its own."""
+
+    def __init__(self) -> None:
+        super().__init__("this upload is joined of others; bytes go to those")
+
+
+class WrongPart(DtfcError):
+    """A part of an upload does not have the checksum that came with it."""
+
+    def __init__(self, algorithm: str, *, cut: bool = False) -> None:
+        found = "was cut off, and nobody can tell" if cut else "does not have the one that came"
+        super().__init__(f"the part was to have a {algorithm}, but {found}; it was discarded")
+        self.algorithm = algorithm
+
+
+class Superseded(DtfcError):
+    """Another request goes on with the same upload."""
+
+    def __init__(self) -> None:
+        super().__init__("another request goes on with this upload; this one is over")
+
+
 class TooManyConnections(DtfcError):
     """An address has more connections than it may.
 
@@ -506,6 +577,18 @@ class ProbeFailed(DtfcError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"ffprobe does not say what this blob is: {reason}")
         self.reason = reason
+
+
+class TooManyTorrents(DtfcError):
+    """So many wait for a torrent to be made that no further one is taken.
+
+    Args:
+        limit: requests that may wait.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} requests wait for torrents that are still to be made")
+        self.limit = limit
 
 
 class TooManyProbes(DtfcError):

@@ -202,6 +202,11 @@ def content_type(name: str | None) -> str:
     return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
 
 
+def safe_endings() -> list[str]:
+    """Return the endings of names whose files a browser may show in its window."""
+    return sorted(ending for ending, kind in _BY_ENDING.items() if is_safe_inline(kind))
+
+
 def is_safe_inline(content_type: str) -> bool:
     """Whether a browser may show it in its window instead of saving it.
 

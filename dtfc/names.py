@@ -42,6 +42,8 @@ _ATTR_CHAR = "!#$&+-.^_`|~"
 # backslash, and no per cent sign (RFC 6266 appendix D).
 _NOT_PLAIN = re.compile(r'[^\x20-\x7e]|["\\%]')
 _UNNAMED = "file"
+# XML 1.0 has no such characters (section 2.2), and text none in any case.
+_NO_CHARACTER = re.compile("[\ufffe\uffff]")
 
 
 def name_from_segment(raw: bytes) -> str:
@@ -94,20 +96,36 @@ def _described(character: str) -> str:
     return f"the character U+{ord(character):04X}, which names must not contain"
 
 
+def safe_name(name: str, otherwise: str = _UNNAMED) -> str:
+    """Return a name under which somebody else may keep a file, whatever an older store holds.
+
+    What :func:`check_name` refuses becomes ``_``. Leading dots are left out, so
+    that nobody downloads a hidden file unawares; the name itself keeps them.
+
+    Args:
+        name: of the file.
+        otherwise: its name if nothing is left of that one.
+    """
+    text = _REFUSED.sub("_", name).lstrip(".")
+    return text.encode("utf-8")[:MAX_BYTES].decode("utf-8", "ignore") or otherwise
+
+
+def name_in_xml(name: str, otherwise: str) -> str:
+    """Return :func:`safe_name`, with characters alone that XML has; arguments as there."""
+    return _NO_CHARACTER.sub("_", safe_name(name, otherwise))
+
+
 def content_disposition(name: str, inline: bool) -> str:  # noqa: FBT001 -- one of two words
     """Write Content-Disposition (RFC 6266), ASCII, safe for any name whatsoever.
 
-    Names that an older store holds may be such as :func:`check_name` refuses:
-    what it refuses becomes ``_`` here. Leading dots are left out, so that
-    nobody downloads a hidden file unawares; the name itself keeps them.
+    The name is made safe first (:func:`safe_name`).
 
     Args:
         name: of the file.
         inline: show it in the browser instead of saving it.
     """
     kind = "inline" if inline else "attachment"
-    text = _REFUSED.sub("_", name).lstrip(".")
-    text = text.encode("utf-8")[:MAX_BYTES].decode("utf-8", "ignore") or _UNNAMED
+    text = safe_name(name)
     # For clients that know no filename*: accents go, what remains beyond ASCII
     # becomes "_".
     base = "".join(

@@ -34,11 +34,13 @@ from dtfc.integrity.reading import Mode
 from dtfc.integrity.upkeep import Upkeep
 from dtfc.logfile import ReopenableFile
 from dtfc.media.probe import Prober
+from dtfc.peers.asking import Asking
 from dtfc.peers.client import PeerHTTP, open_peer_http
 from dtfc.peers.correspondence import Correspondence
 from dtfc.peers.deletions import Deletions
 from dtfc.peers.discovery import Discovery, Lookup, NameServers
 from dtfc.peers.loader import Loader
+from dtfc.peers.mirrors import Mirrors, Naming
 from dtfc.peers.picker import PeerStatus, Picker
 from dtfc.peers.pieces import Pieces
 from dtfc.peers.receivers import Receivers
@@ -68,27 +70,37 @@ from dtfc.terms import (
     policy_of_peers,
     probe_terms_of,
     terms_of,
+    upload_terms_of,
 )
 from dtfc.web.accesslog import AccessLog
+from dtfc.web.assets import read_assets
 from dtfc.web.blobs import Blobs
 from dtfc.web.colleagues import Alone, Colleagues
 from dtfc.web.couchpages import CouchPages
 from dtfc.web.deletions import DeletionPages
 from dtfc.web.descriptors import Fitting, fitting
 from dtfc.web.fastlane import FastLane
+from dtfc.web.frontpage import FrontPage
 from dtfc.web.gate import Gate
 from dtfc.web.hotblobs import HotBlobs
 from dtfc.web.mediapages import MediaPages
+from dtfc.web.metalink import Links, MetalinkPages
 from dtfc.web.metrics import Metrics
+from dtfc.web.overview import Overview, Sources
 from dtfc.web.receivers import Bound
 from dtfc.web.routes import Routes
+from dtfc.web.samples import EVERY, Samples, totals_of
 from dtfc.web.sharedreplays import SharedReplays
 from dtfc.web.site import Site
 from dtfc.web.smallputs import Writer
 from dtfc.web.stalls import Queued, StallDetector, keep_collections_short
 from dtfc.web.status import Status
 from dtfc.web.tokenfile import read_tokens
+from dtfc.web.torrents import TorrentPages
 from dtfc.web.transmit import FileServer, LocalServer
+from dtfc.web.troubles import Troubles
+from dtfc.web.uploading import Uploading
+from dtfc.web.uploads import UploadPages
 from dtfc.web.wakeups import Wakeups, wakeups_of
 
 if TYPE_CHECKING:
@@ -206,9 +218,11 @@ class Node(MultiService):
         self._upkeep: Upkeep | None = None
         self._deletions: Deletions | None = None
         self._blobs: Blobs | None = None
+        self._mirrors: Mirrors | None = None
+        self._metalinks: MetalinkPages | None = None
         self._random = random
         self._wants = read_filter(settings.replica_filter)
-        began = reactor.seconds() - ticks()
+        self._began = began = reactor.seconds() - ticks()
         # What is owed is dated, and measured: from the time of day at the start on.
         self._owing = SteadyClock(reactor, lambda: began + ticks())
         self._pacing = CopyPacing(self._owing)
@@ -218,6 +232,8 @@ class Node(MultiService):
         self._metrics: Metrics | None = None
         self._reread = {"ok": 0, "failed": 0}
         self._replays: SharedReplays | None = None
+        self._uploading: Uploading | None = None
+        self._uploads: UploadPages | None = None
         self._beside = BesideCouchDB(
             reactor,
             self._disk,
@@ -232,6 +248,11 @@ class Node(MultiService):
         self._audit_file = ReopenableFile(settings.audit_log) if settings.audit_log else None
         self._audit: AccessLog | None = None
         self._prober = Prober(reactor, probe_terms_of(settings), self._steady.seconds)
+        self._assets = read_assets()
+        self._samples = Samples()
+        self._troubles = Troubles()
+        self._sampling = LoopingCall(self._sample)
+        self._sampling.clock = reactor
 
     @property
     def store(self) -> Store:
@@ -266,6 +287,9 @@ class Node(MultiService):
             BrokenStore, NoSpace, StoreFailure: the store cannot be used.
         """
         settings = self.settings
+        if self._owns_process:
+            # What the log says is of the process.
+            self._troubles.start()
         self._signer.secrets = read_secrets(settings.peer_secret_file)
         self._gate.tokens = read_tokens(settings.tokens)
         self._gate.url_secrets = read_secrets(settings.url_secret_file, URL_SECRETS)
@@ -337,6 +361,7 @@ class Node(MultiService):
                 self._receivers, self._picker.knows, self._gate.may_be_of_peer, self._steady.seconds
             ),
         )
+        metalinks, torrents = self._open_mirrors(http, store, self._blobs, self._upkeep)
         self._open_fast_lane()
         self._metrics = Metrics(
             self.site,
@@ -368,20 +393,28 @@ class Node(MultiService):
         )
         pages = DeletionPages(self._deletions, self._gate)
         media = MediaPages(self._prober, self._blobs, store, self._disk, self._upkeep, self._load)
+        uploads = self._open_uploads(settings, store)
         self._beside.open(settings, store)
         status.shared = self._beside.names
         following = self._beside.following
         couch = None if following is None else CouchPages(following, self._gate, store.holds)
-        self.site.resource = Routes(self._blobs, status, pages, media, couch).resource()
+        self.site.resource = Routes(
+            self._blobs,
+            status,
+            deletions=pages,
+            media=media,
+            couch=couch,
+            uploads=uploads,
+            metalinks=metalinks,
+            torrents=torrents,
+            page=self._front_page(store),
+        ).resource()
         # From here on nothing can fail: the threads would keep the process alive.
         self._disk.start()
         self._watch.startService()
         self._discovery.startService()
         if self._owns_process:
-            keep_collections_short()
-            # Here and not before: a daemon is another process by now.
-            self._queued.open()
-            self._stalls.start()
+            self._watch_process()
         self._upkeep.start(chores=self._chores)
         if replicas is not None:
             replicas.start(chores=self._chores)
@@ -389,6 +422,14 @@ class Node(MultiService):
         if self._chores:
             self._start_chores(store)
         MultiService.startService(self)
+
+    def _watch_process(self) -> None:
+        """Begin to look after the process, and at what it does."""
+        keep_collections_short()
+        # Here and not before: a daemon is another process by now.
+        self._queued.open()
+        self._stalls.start()
+        self._sampling.start(EVERY)
 
     def _start_chores(self, store: Store) -> None:
         """Begin what only one of a node's processes does."""
@@ -413,9 +454,12 @@ class Node(MultiService):
             self._access_log.flush,
             None if self._audit is None else self._audit.flush,
             self._stalls.stop,
+            self._troubles.stop,
+            self._sampling.stop if self._sampling.running else None,
             self._queued.close,
             self._expiry.stop if self._expiry.running else None,
             self._watch.stopService,
+            None if self._uploading is None else self._uploading.stop,
             None if self._replicas is None else self._replicas.stop,
             self._discovery.stopService,
             None if self._upkeep is None else self._upkeep.stop,
@@ -480,12 +524,15 @@ class Node(MultiService):
         self._receivers.most = settings.peer_receivers
         if self._blobs is not None:
             self._blobs.terms = terms_of(settings)
+        if self._uploads is not None:
+            self._uploads.terms = upload_terms_of(settings)
         self._limit_callers(settings)
         self._prober.terms = probe_terms_of(settings)
         self._watch.set_period(settings.peerlist_poll)
         if self._store is not None:
             self._store.set_reserve(settings.reserve)
         self._fit_descriptors(settings)
+        self._name_mirrors(settings)
         self._open_fast_lane()
         if self._loader is not None:
             self._loader.set_limits(load_limits_of(settings), peer_limits_of(settings))
@@ -502,6 +549,24 @@ class Node(MultiService):
         """Count a reload."""
         self._reread["ok" if well else "failed"] += 1
 
+    def _open_mirrors(
+        self, http: PeerHTTP, store: Store, blobs: Blobs, upkeep: Upkeep
+    ) -> tuple[MetalinkPages, TorrentPages]:
+        """Make what tells clients who else has a blob."""
+        asking = Asking(http, self._picker, self._steady)
+        self._mirrors = Mirrors(self._picker, asking, self._steady)
+        blobs.links = links = Links(self._mirrors)
+        self._hot.still = links.still
+        pages = self._metalinks = MetalinkPages(blobs, store, self._disk, upkeep, self._mirrors)
+        self._name_mirrors(self.settings)
+        return pages, TorrentPages(blobs, store, self._disk, upkeep, pages)
+
+    def _name_mirrors(self, settings: Settings) -> None:
+        """Tell clients under these settings who else has a blob."""
+        if self._mirrors is not None and self._metalinks is not None:
+            self._mirrors.naming = Naming(settings.metalink)
+            self._metalinks.zone = settings.zone or ""
+
     def _share_replays(self, shared: Secrets | None) -> None:
         """Remember signed requests together with the node's other processes.
 
@@ -510,6 +575,21 @@ class Node(MultiService):
         """
         if shared is not None and self._replays is None and self._store is not None:
             self._gate.replays = self._replays = SharedReplays(self._store.layout.own("senders"))
+
+    def _open_uploads(self, settings: Settings, store: Store) -> UploadPages | None:
+        if self._blobs is None:
+            return None
+        shared = settings.workers > 1
+        self._uploading = Uploading(store.uploads, self._disk, self._reactor, shared=shared)
+        self._uploads = UploadPages(
+            self._blobs,
+            self._uploading,
+            self._disk,
+            self._gate,
+            terms=upload_terms_of(settings),
+            now=time.time,
+        )
+        return self._uploads
 
     def _open_replicas(self, settings: Settings) -> Replicas | None:
         """Make what copies to other nodes, if anything is to be copied, or was.
@@ -550,6 +630,8 @@ class Node(MultiService):
         )
         if self._blobs is not None:
             self._blobs.replicas = self._replicas
+        if self._mirrors is not None:
+            self._mirrors.copies = self._replicas.known
         if self._metrics is not None:
             self._metrics.replicas = self._replicas
         return self._replicas
@@ -662,6 +744,30 @@ class Node(MultiService):
         """Say in /readyz that this node is about to drain."""
         self.site.leaving = True
 
+    def set_succeeded(self, *, yes: bool) -> None:
+        """Say whether another process serves in this one's place, and does the chores."""
+        self.site.succeeded = yes
+        # What is under way here may be wanted there.
+        if self._uploading is not None:
+            self._uploading.shared = True
+        if self._loader is not None:
+            self._loader.share()
+        if yes and self._chores:
+            self._chores = False
+            Deferred.fromCoroutine(self._leave_chores()).addErrback(
+                lambda failure: self._log.failure("leaving the chores to another", failure)
+            )
+
+    async def _leave_chores(self) -> None:
+        """Stop what only one of a node's processes does."""
+        if self._expiry.running:
+            self._expiry.stop()
+        if self._upkeep is not None:
+            await self._upkeep.scrubber.stop()
+        if self._deletions is not None:
+            self._deletions.leave_turns()
+        await self._beside.stop_following()
+
     async def drain(self) -> None:
         """Take nothing new and finish what is in flight."""
         await self.site.drain()
@@ -674,6 +780,41 @@ class Node(MultiService):
         """Say in one line how the node is."""
         connections, peers = self.numbers()
         return f"{connections} connections, {peers} peers"
+
+    def _front_page(self, store: Store) -> FrontPage:
+        """Return the page for people, now that the rooms that it tells of are open."""
+        loader, upkeep, deletions = self._loader, self._upkeep, self._deletions
+        sources = Sources(
+            began=self._reactor.seconds(),
+            draining=lambda: self.site.leaving,
+            me=lambda: self._roster.me,
+            peers=self._how_peers_are,
+            queue=lambda: None if self._replicas is None else self._replicas.length,
+            couchdb=self._beside.told,
+        )
+        if loader is not None and upkeep is not None and deletions is not None:
+            sources.loads = loader.status
+            sources.scrub = lambda: (upkeep.scrubber.told(), upkeep.scrubber.pace.period)
+            sources.pending = deletions.pending_by_peer
+        overview = Overview(
+            self.site,
+            store,
+            self._disk,
+            self._reactor,
+            sources,
+            samples=self._samples,
+            troubles=self._troubles,
+            colleagues=self._colleagues,
+        )
+        return FrontPage(self._assets, overview, self._gate)
+
+    def _sample(self) -> None:
+        """Note how much has gone through the node, this process or all of them."""
+        heard = self._colleagues.totals()
+        if heard is not None:
+            self._samples.note(self._began + heard[0], heard[1])
+        elif self._metrics is not None and self.settings.workers <= 1:
+            self._samples.note(self._owing.seconds(), totals_of(self._metrics.of_site()))
 
     def _keep_discovered(self, found: bytes) -> None:
         """Keep what DNS says: the next start may be at a time when it says nothing."""
@@ -724,21 +865,25 @@ class Node(MultiService):
             )
 
     def _expire(self) -> Deferred[None]:
-        """Remove what is left of loads that nobody resumed."""
+        """Remove what is left of loads and uploads that nobody resumed."""
 
-        def told(count: int) -> None:
-            if count:
-                self._log.info("{count} partials have expired", count=count)
+        def told(counts: tuple[int, int]) -> None:
+            partials, uploads = counts
+            if partials:
+                self._log.info("{count} partials have expired", count=partials)
+            if uploads:
+                self._log.info("{count} uploads have expired", count=uploads)
 
-        expiring = self._disk.run(self._expire_partials)
+        expiring = self._disk.run(self._expire_all)
         return expiring.addCallbacks(
-            told, lambda failure: self._log.failure("expiring partials", failure)
+            told, lambda failure: self._log.failure("expiring partials and uploads", failure)
         )
 
-    def _expire_partials(self) -> int:
+    def _expire_all(self) -> tuple[int, int]:
         if self._store is None:
-            return 0
-        return self._store.expire_partials(self.settings.partial_ttl, self._reactor.seconds())
+            return 0, 0
+        partials = self._store.expire_partials(self.settings.partial_ttl, self._reactor.seconds())
+        return partials, self._store.uploads.expire(time.time() - self.settings.upload_ttl)
 
     def _reindexed(self, counts: object) -> None:
         self._log.info("the catalog is complete: {counts}", counts=counts)

@@ -19,6 +19,7 @@ from twisted.python import usage
 from dtfc import __version__
 from dtfc.couchdb.prefetchrules import read_rules
 from dtfc.daemon.crew import Crew
+from dtfc.daemon.handover import PidFile, Predecessor, Succession, inherit
 from dtfc.daemon.lifecycle import Daemon, ProcessSignals
 from dtfc.daemon.listen import Listening, check_endpoints
 from dtfc.daemon.logs import LoggedLines
@@ -109,6 +110,7 @@ def makeService(options: Options) -> MultiService:  # noqa: N802 - Twisted's nam
 
     keep_steady(reactor)
     parent = options.parent if options.parent is not None else {}
+    inherited = inherit(os.environ)
     read = partial(load, dict(options), dict(os.environ), os.getcwd())
     try:
         loaded = read()
@@ -124,7 +126,12 @@ def makeService(options: Options) -> MultiService:  # noqa: N802 - Twisted's nam
         # twistd sheds privileges by these, after the privileged step.
         options.parent["uid"], options.parent["gid"] = identity.uid, identity.gid
     listening = Listening(
-        loaded, reactor, node.site, node.listening, keep_keys=settings.workers > 1
+        loaded,
+        reactor,
+        node.site,
+        node.listening,
+        keep_keys=settings.workers > 1,
+        inherited=inherited,
     )
     if isinstance(node, Crew):
         node.keys_of = listening.keys_of
@@ -136,6 +143,14 @@ def makeService(options: Options) -> MultiService:  # noqa: N802 - Twisted's nam
         listening=listening,
         notifier=Notifier(os.environ, os.getpid()),
         signals=ProcessSignals(reactor),
+        succession=Succession(
+            reactor,
+            [sys.executable, *sys.orig_argv[1:]],
+            os.environ,
+            listening.sockets,
+            PidFile(parent),
+        ),
+        predecessor=Predecessor if inherited.sockets else None,
         log=log,
         identity=identity,
     )

@@ -28,6 +28,7 @@ from dtfc.web.callers import CallerTerms
 from dtfc.web.edge import EdgeTerms
 from dtfc.web.loading import Trust
 from dtfc.web.site import Bounds
+from dtfc.web.uploads import UploadTerms
 
 if TYPE_CHECKING:
     from dtfc.settings import Settings
@@ -89,6 +90,7 @@ def bounds_of(settings: Settings) -> Bounds:
         body_grace=settings.body_grace,
         write_stall=settings.write_stall,
         send_rate=settings.send_rate,
+        last_call=settings.drain_idle,
         linger=settings.linger_timeout,
         connections=settings.max_connections,
         per_address=settings.max_connections_per_address,
@@ -166,6 +168,11 @@ def terms_of(settings: Settings) -> Terms:
         max_ranges=settings.max_ranges,
         loading_ranges=Trust(settings.loading_ranges),
     )
+
+
+def upload_terms_of(settings: Settings) -> UploadTerms:
+    """Return on which terms uploads that resume are taken."""
+    return UploadTerms(ttl=settings.upload_ttl, most_open=settings.max_open_uploads)
 
 
 def pace_of(settings: Settings) -> Pace:

@@ -2,7 +2,8 @@
 
 --only NAME,…   only these: powercut, failures, killed, load, full, rot, cluster,
                 media, slow, descriptors, bombs, fuzz, paths,
-                smuggling, timing, browser, following, migration
+                smuggling, timing, browser, following, migration, restarts,
+                debian, stranger, uploads, command
 --share F       this part of each (default 1)
 --seed N        the same again
 """
@@ -19,6 +20,8 @@ from prove import (
     bombs,
     browser,
     cluster,
+    command,
+    debian,
     descriptors,
     failures,
     following,
@@ -30,10 +33,13 @@ from prove import (
     migration,
     paths,
     powercut,
+    restarts,
     rot,
     slow,
     smuggling,
+    stranger,
     timing,
+    uploads,
 )
 from prove.figures import Row, table
 
@@ -57,6 +63,11 @@ PROOFS: dict[str, Callable[[int, float], list[Row]]] = {
     "browser": browser.prove,
     "following": following.prove,
     "migration": migration.prove,
+    "uploads": uploads.prove,
+    "command": command.prove,
+    "restarts": restarts.prove,
+    "debian": debian.prove,
+    "stranger": stranger.prove,
 }
 
 

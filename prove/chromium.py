@@ -86,6 +86,8 @@ class Chromium:
         self.titles: set[str] = set()
         #: What is to be answered in the place of a server, by URL.
         self.instead: dict[str, str] = {}
+        #: URLs that pages asked for, where ``Network.enable`` was called.
+        self.asked: list[str] = []
         self._loaded: set[str] = set()
         self._attach: dict[str, Any] = {
             "autoAttach": True,
@@ -183,6 +185,12 @@ class Chromium:
                 words = " ".join(str(each.get("value", "")) for each in told["args"])
                 frames = told.get("stackTrace", {}).get("callFrames", [])
                 self.said.append(Said(words, frames[0]["url"] if frames else ""))
+            case "Network.requestWillBeSent":
+                self.asked.append(told["request"]["url"])
+            case "Log.entryAdded":
+                # Where ``Log.enable`` was called: what the browser itself has to say.
+                entry = told["entry"]
+                self.said.append(Said(entry["text"], entry.get("url", "")))
             case "Page.loadEventFired":
                 self._loaded.add(session)
             case "Page.javascriptDialogOpening":

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from dtfc.store.blobs import Store
     from prove.disk import Tree
-    from prove.ledger import Allowed
+    from prove.ledger import Allowed, Told
     from prove.scene import Form
 
 from prove.steps import ROOT
@@ -39,6 +39,8 @@ _OWN = {
     "catalog",
     "log",
 }
+#: What an upload's files are called, and a draft of one that is replaced.
+_UPLOAD = re.compile(r"[A-Za-z0-9_-]{43}(\.upload|\.wanted)?\Z")
 _BLOB = {"data", "filename", "404", "403", "chunks", "deletion"}
 _NOT_COMPARED = re.compile(r"/store/\.dtfc/(running|catalog(/.*)?|log/lock)\Z")
 
@@ -114,6 +116,7 @@ class Check:
         form: how it is opened.
         allowed: what may be found of each blob.
         bodies: their bytes.
+        told: what was told of uploads, by id; None if there were none.
     """
 
     def __init__(
@@ -122,7 +125,9 @@ class Check:
         form: Form,
         allowed: Mapping[Digest, Allowed],
         bodies: Mapping[Digest, bytes],
+        told: Mapping[str, Told] | None = None,
     ) -> None:
+        self._told = told
         self._root = root
         self._form = form
         self._allowed = allowed
@@ -141,6 +146,7 @@ class Check:
             try:
                 self._look(reindex=reindex, trusted=trusted)
                 self._again()
+                self._uploads()
             except Exception as error:  # noqa: BLE001 - whatever it is, it must not be
                 self.wrong.append(f"opening failed: {type(error).__name__}: {error}")
         return self.wrong
@@ -194,8 +200,11 @@ class Check:
         base = store.layout.basedir
         own = f"{base}/.dtfc"
         self._only(own, _OWN)
-        for name in ("tmp", "uploads", "quarantine", "collected"):
+        for name in ("tmp", "quarantine", "collected"):
             self._only(f"{own}/{name}", set())
+        # What is left of an upload that nobody was told of expires.
+        names = set() if self._told is None else set(os.listdir(f"{own}/uploads"))
+        self._only(f"{own}/uploads", {name for name in names if _UPLOAD.match(name)})
         self._only(f"{own}/log", {"lock"})
         # What is left of a load that nobody goes on with expires later.
         loads = {digest.hex for digest in self._bodies}
@@ -208,6 +217,25 @@ class Check:
                 self.wrong.append(f"{digest.hex[:8]} has {sorted(names - _BLOB)} in its folder")
             if digest not in self._bodies and names:
                 self.wrong.append(f"{digest.hex[:8]} was never asked for")
+
+    def _uploads(self) -> None:
+        """Every offset that was told is still there, with the bytes before it."""
+        if not self._told:
+            return
+        store = self._form.open(self._root)
+        try:
+            for name, told in self._told.items():
+                upload = store.uploads.take(name)
+                offset, path = upload.offset, store.layout.own(f"uploads/{name}")
+                if offset < told.offset:
+                    self.wrong.append(f"an upload went back from {told.offset} to {offset}")
+                if not upload.known.over:
+                    with open(path, "rb") as file:
+                        if file.read() != told.body[:offset]:
+                            self.wrong.append("an upload has other bytes than were sent")
+                upload.close()
+        finally:
+            store.close()
 
     def _leftovers(self, store: Store) -> None:
         """What a deletion left goes when the catalog is in order again, not before."""

@@ -341,9 +341,9 @@ def _any(file: File, chance: Random, keep: float) -> bytes:
     content = _some(file, chance, SECTOR)
     if chance.random() < 0.1:
         content = content[: chance.randrange(len(content) + 1)]
-        # What is durable stays, unless it was to be cut away.
-        if not any(isinstance(each, Cut) for each in file.pending):
-            content += file.durable[len(content) :]
+        # What is durable stays, as far as it was not to be cut away.
+        cuts = (each.size for each in file.pending if isinstance(each, Cut))
+        content += file.durable[len(content) : min(cuts, default=None)]
     return content
 
 

@@ -23,6 +23,7 @@ from dtfc.http.problems import problem_for
 from dtfc.store.blobs import Store
 from dtfc.store.facts import Stored
 from dtfc.store.together import Small, Together
+from dtfc.store.uploadstate import Announced
 from prove.crashes import Check, clear
 from prove.faults import CALLS, ERRORS, Faults
 from prove.figures import Row
@@ -147,14 +148,35 @@ def _delete(stage: Stage, body: bytes) -> None:
     stage.store.delete(Digest.of(body))
 
 
+def _name(stage: Stage) -> None:
+    stage.store.store_again(Digest.of(OLD), "more")
+
+
+def _upload(stage: Stage) -> None:
+    """In two requests, of which the second one ends it."""
+    uploads = stage.store.uploads
+    upload = uploads.create(Announced("up", len(NEW)))
+    try:
+        upload.write([NEW[:1000]])
+    finally:
+        upload.close()
+    upload = uploads.take(upload.name)
+    try:
+        upload.write([NEW[1000:]])
+        upload.sync()
+        upload.enter()
+        upload.is_stored({})
+    finally:
+        upload.close()
+
+
 OPERATIONS = (
     Operation("new PUT", NEW, "here", "never", lambda s: put(s.store, NEW, "new"), "new"),
     Operation("PUT without a name", NEW, "here", "never", lambda s: put(s.store, NEW, None)),
     Operation("duplicate PUT", OLD, "here", "here", lambda s: put(s.store, OLD, "dup"), "dup"),
     Operation("PUT after DELETE", GONE, "here", "deleted", lambda s: put(s.store, GONE, "b"), "b"),
-    Operation(
-        "name", OLD, None, "here", lambda s: s.store.add_name(Digest.of(OLD), "more"), "more"
-    ),
+    Operation("name", OLD, None, "here", _name, "more"),
+    Operation("upload", NEW, "here", "never", _upload, "up"),
     Operation("DELETE", OLD, "deleted", "here", lambda s: _delete(s, OLD)),
     Operation("DELETE of what is not here", NEW, "deleted", "never", lambda s: _delete(s, NEW)),
     Operation("load", NEW, "here", "never", _load, "loaded"),
@@ -224,7 +246,11 @@ class Trial:
         if faults.retried:
             self.wrong.append(f"a sync that had failed was tried again: {faults.retried}")
         check = Check(
-            self._root, self._form, stage.ledger.allowed(stage.now + 1), stage.ledger.bodies
+            self._root,
+            self._form,
+            stage.ledger.allowed(stage.now + 1),
+            stage.ledger.bodies,
+            told={} if self._operation.run is _upload else None,
         )
         self.wrong += check.run(BOOT, reindex=True)
         return self.wrong

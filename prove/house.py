@@ -53,6 +53,11 @@ class House:
         if pid:
             self._zygote.end(pid, signal.SIGTERM)
 
+    def kill(self) -> None:
+        """End it as a crash would."""
+        pid, self.pid = self.pid, 0
+        self._zygote.end(pid, signal.SIGKILL)
+
     def again(self, *flags: str) -> None:
         """End it and start it, perhaps with other peers."""
         self.end()

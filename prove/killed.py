@@ -182,7 +182,7 @@ def one(
         os.close(from_child[0])
     killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
     wrong = [] if killed or os.waitstatus_to_exitcode(status) == 0 else ["the process failed"]
-    check = Check(root, form, stage.ledger.allowed(stage.now + 1), stage.ledger.bodies)
+    check = Check(root, form, stage.ledger.allowed(stage.now + 1), stage.ledger.bodies, {})
     wrong += check.run(boot_id() or b"", reindex=True, trusted=True)
     return killed, wrong
 

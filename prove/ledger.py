@@ -62,12 +62,34 @@ class Allowed:
     rank: tuple[int, bool] = (0, False)
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the client of an upload that resumes was told.
+
+    Args:
+        upload: its id.
+        body: the whole.
+        offset: how many bytes are durable.
+        at: how many steps there were.
+    """
+
+    upload: str
+    body: bytes
+    offset: int
+    at: int
+
+
 @dataclass(slots=True)
 class Ledger:
     """Everything a workload did, and the bytes it did it with."""
 
     bodies: dict[Digest, bytes] = field(default_factory=dict)
     deeds: list[Deed] = field(default_factory=list)
+    offsets: list[Told] = field(default_factory=list)
+
+    def told(self, at: int) -> dict[str, Told]:
+        """Say what was told last of each upload by then."""
+        return {told.upload: told for told in self.offsets if told.at <= at}
 
     def body(self, content: bytes) -> Digest:
         """Know some bytes; return their digest."""

@@ -209,7 +209,9 @@ class Rig:
         self.tally.made[model] += 1
         chosen = self._catalog(model, tree, recording, at)
         allowed = self._ledger.allowed(at)
-        key = hashlib.sha256(repr((model == "kill", chosen, _text(allowed))).encode())
+        told = self._ledger.told(at)
+        facts = (model == "kill", chosen, _text(allowed), told)
+        key = hashlib.sha256(repr(facts).encode())
         _fingerprint(tree, ROOT, key)
         if key.digest() in self._seen:
             return
@@ -217,7 +219,7 @@ class Rig:
         self.tally.distinct += 1
         catalog = None if chosen < 0 else recording.catalogs[chosen][1]
         place(tree, root, catalog)
-        check = Check(root, self._form, allowed, self._ledger.bodies)
+        check = Check(root, self._form, allowed, self._ledger.bodies, told)
         wrong = check.run(
             BOOT if model == "kill" else _AFTER,
             reindex=self._chance.random() < 0.1,
@@ -250,7 +252,7 @@ class Rig:
             finally:
                 store.close()
         clear(root)
-        allowed = self._ledger.allowed(at)
+        allowed, told = self._ledger.allowed(at), self._ledger.told(at)
         again = Disk(recovery.nodes)
         self.tally.steps += len(recovery.steps)
         points = len(recovery.steps) + 1
@@ -270,7 +272,7 @@ class Rig:
                 self.tally.distinct += 1
                 last = max((c for c in recovery.catalogs if c[0] <= number), default=None)
                 place(left, root, None if last is None else last[1])
-                check = Check(root, self._form, allowed, self._ledger.bodies)
+                check = Check(root, self._form, allowed, self._ledger.bodies, told)
                 wrong = check.run(_AFTER if model == "kill" else _AFTER_THAT, reindex=False)
                 clear(root)
                 where = f"recovery from step {at}, model {model}, after its step {number}"

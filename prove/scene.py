@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from random import Random
@@ -14,7 +14,9 @@ from dtfc.store.blobs import Store, open_store
 from dtfc.store.facts import Stored
 from dtfc.store.records import Record
 from dtfc.store.together import Small, Together
-from prove.ledger import Deed, Ledger, State
+from dtfc.store.upload import Upload
+from dtfc.store.uploadstate import Announced
+from prove.ledger import Deed, Ledger, State, Told
 from prove.record import Recorder
 
 #: Bytes of a log of small blobs: small, so that it turns over often.
@@ -129,6 +131,48 @@ class Scene:
                 deed.rank = revival.rank
         return digest
 
+    def upload(self, body: bytes, name: str, *parts: int, right: Sequence[bool] = ()) -> Upload:
+        """Begin an upload, and add parts to it, each in a request of its own.
+
+        Args:
+            body: the whole.
+            name: the file name.
+            parts: where each of them ends.
+            right: of the parts with a checksum, the first ones, whether they have it.
+        """
+        self.ledger.body(body)
+        upload = self.store.uploads.create(Announced(name, len(body)))
+        for number, end in enumerate(parts):
+            if number:
+                upload = self.store.uploads.take(upload.name)
+            checked = number < len(right)
+            if checked:
+                upload.begin_part()
+            before = upload.offset
+            for at in range(before, end, 6000):
+                upload.write([body[at : min(end, at + 6000)]])
+            if checked:
+                upload.end_part(right=right[number])
+            offset = upload.sync()
+            self.ledger.offsets.append(Told(upload.name, body, offset, self.recorder.at))
+            upload.close()
+        return upload
+
+    def finish(self, upload: Upload) -> None:
+        """Make a blob of an upload that is complete."""
+        told = self.ledger.told(self.recorder.at)[upload.name]
+        with self.deed(Digest.of(told.body), "here", upload.known.announced.name):
+            upload = self.store.uploads.take(upload.name)
+            upload.sync()
+            upload.enter()
+            upload.is_stored({"sha512": Digest.of(told.body).hex})
+            upload.close()
+
+    def give_up(self, upload: Upload) -> None:
+        """Take an upload away."""
+        self.ledger.offsets = [each for each in self.ledger.offsets if each.upload != upload.name]
+        self.store.uploads.take(upload.name).discard()
+
     def small(self, *blobs: tuple[bytes, str | None]) -> None:
         """Store a group of small blobs, as the writer does; what it refuses goes to the door."""
         together = self.together
@@ -149,7 +193,7 @@ class Scene:
     def name(self, digest: Digest, name: str) -> None:
         """Give a blob a further name."""
         with self.deed(digest, None, name):
-            self.store.add_name(digest, name)
+            self.store.store_again(digest, name)
 
     def delete(self, digest: Digest) -> None:
         """Delete a blob."""

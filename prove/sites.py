@@ -304,7 +304,7 @@ def _control(browser: Chromium, house: House, tried: Tried) -> None:
     page.run(
         "(() => {const held = new DataTransfer(); held.items.add(new File(['by a form'], 'a.txt'));"
         "document.querySelector('input[type=file]').files = held.files;"
-        "document.forms[0].submit()})()"
+        "document.getElementById('store-form').submit()})()"
     )
     browser.wait(lambda: len(_state(house)) > before, 0.1)
     browser.settle(1)

@@ -149,6 +149,19 @@ def second_life(scene: Scene) -> None:
         scene.open()
 
 
+def uploads(scene: Scene) -> None:
+    """Uploads in parts, with checksums right and wrong; processes die in between."""
+    first = scene.upload(scene.body(BIG), "first", 8000, 8000, BIG)
+    scene.finish(first)
+    second = scene.upload(scene.body(BIG), "second", 7000, 12_000, BIG, BIG, right=(True, False))
+    scene.kill()
+    scene.open()
+    scene.finish(second)
+    scene.upload(scene.body(SMALL), "never", 300)
+    given_up = scene.upload(scene.body(SMALL), "given up", 100)
+    scene.give_up(given_up)
+
+
 def crowd(scene: Scene) -> None:
     """Three threads at once, one of them deletes what another one stores."""
     shared = [scene.body(SMALL) for _ in range(2)]
@@ -178,6 +191,6 @@ WORKLOADS: dict[str, Workload] = {
     work.__name__.replace("_", " "): work
     for work in (
         *(birth, puts, names, deletes, returns, loads, deleted_load, groups, deleted_groups),
-        *(second_life, crowd, everywhere),
+        *(second_life, crowd, everywhere, uploads),
     )
 }

@@ -130,3 +130,29 @@ def test_copies_that_are_owed_are_measured_with_ticks_from_the_time_of_day_on(
     owed_at = handed.node._replicas.now() if handed.node._replicas else None
     assert handed.stop()
     assert owed_at == 7.0
+
+
+def test_a_node_that_is_succeeded_leaves_the_chores_to_the_other(tmp_path: Path) -> None:
+    handed = Handed(tmp_path, owns_process=False)
+    handed.run(2)
+    handed.node.set_succeeded(yes=True)
+    handed.clock.advance(1)
+    upkeep, deletions = handed.node._upkeep, handed.node._deletions
+    assert upkeep is not None
+    assert deletions is not None
+    assert not handed.node._expiry.running
+    assert upkeep.scrubber._running is None
+    assert not deletions._turns.running
+    assert handed.stop()
+
+
+def test_what_is_under_way_there_is_shared_from_then_on(tmp_path: Path) -> None:
+    handed = Handed(tmp_path, owns_process=False)
+    handed.run(2)
+    handed.node.set_succeeded(yes=True)
+    uploading, loader = handed.node._uploading, handed.node._loader
+    assert uploading is not None
+    assert loader is not None
+    assert uploading.shared
+    assert loader._around.shared
+    assert handed.stop()

@@ -44,5 +44,11 @@ def test_the_wheel_would_not_hide_twisted(built: Path) -> None:
     assert [each.name for each in (built / "twisted").rglob("__init__.py")] == []
 
 
+def test_the_page_is_in_the_wheel(built: Path) -> None:
+    here = {each.name for each in (CHECKOUT / "dtfc/web/page").iterdir()}
+    assert {each.name for each in (built / "dtfc/web/page").iterdir()} == here
+    assert "index.html" in here
+
+
 def test_types_are_said_to_be_there(built: Path) -> None:
     assert (built / "dtfc/py.typed").exists()

@@ -1,7 +1,7 @@
-"""``dtfc``: the operator's command.
+"""``dtfc``: the command of operators, and of those who use nodes (docs/command.md).
 
 Exit codes: 0 done, 1 the work failed or something is damaged, 2 the command
-line cannot be used.
+line cannot be used; of those that talk to a node also 3 to 5 (``dtfc.cli.connecting``).
 """
 
 from __future__ import annotations
@@ -13,13 +13,19 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from dtfc import __version__
+from dtfc.cli.completion import add_completion_command, print_completion
 from dtfc.cli.couchdb import add_couchdb_command, run_couchdb
+from dtfc.cli.getting import add_get_command, get
+from dtfc.cli.mirroring import add_mirror_command, mirror
+from dtfc.cli.putting import add_put_command, put
+from dtfc.cli.relayout import add_relayout_command, run_relayout
 from dtfc.cli.scrubbing import scrub_now, show_progress, verify
+from dtfc.cli.showing import SHOWING, add_showing_commands, show
 from dtfc.cli.signing import add_sign_command, print_link
 from dtfc.cli.tokens import add_token_command, new_token
 from dtfc.cli.undeleting import add_undelete_command, undelete
 from dtfc.errors import BadDigest, BadSettings, DtfcError
-from dtfc.settings import load
+from dtfc.settings import Settings, load
 from dtfc.store.blobs import Store, open_store
 
 
@@ -32,8 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    given = _parser().parse_args(arguments)
+    parser = make_parser()
+    given = parser.parse_args(arguments)
+    if given.command == "completion":
+        return print_completion(given, parser)
     without_store = {"token": new_token, "sign": print_link, "couchdb": run_couchdb}
+    without_store |= {"put": put, "get": get, "mirror": mirror, **dict.fromkeys(SHOWING, show)}
     return without_store.get(given.command, _with_store)(given)
 
 
@@ -41,16 +51,12 @@ def _with_store(given: argparse.Namespace) -> int:
     """Run a subcommand that works on a store."""
     try:
         flags = {"basedir": given.basedir, "config": given.config}
-        basedir = load(flags, dict(os.environ), os.getcwd()).settings.basedir
-        if not os.path.isdir(basedir):
-            sys.stderr.write(f"dtfc: there is no store at {basedir}\n")
+        settings = load(flags, dict(os.environ), os.getcwd()).settings
+        if not os.path.isdir(settings.basedir):
+            sys.stderr.write(f"dtfc: there is no store at {settings.basedir}\n")
             return 1
-        _become_owner(basedir)
-        store = open_store(basedir)
-        try:
-            return _run(given, store)
-        finally:
-            store.close()
+        _become_owner(settings.basedir)
+        return _run_on(settings, given)
     except BadSettings as error:
         for problem in error.problems:
             sys.stderr.write(f"dtfc: {problem}\n")
@@ -66,10 +72,17 @@ def _with_store(given: argparse.Namespace) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dtfc", description="Look after a dtfc store.")
+def make_parser() -> argparse.ArgumentParser:
+    """Make what reads the command line."""
+    parser = argparse.ArgumentParser(
+        prog="dtfc", description="Use dtfc nodes, and look after a store."
+    )
     parser.add_argument("--version", action="version", version=f"dtfc {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_put_command(commands)
+    add_get_command(commands)
+    add_mirror_command(commands)
+    add_showing_commands(commands)
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument("--basedir", help="the store; as the daemon's flag")
     where.add_argument("--config", help="the daemon's configuration file")
@@ -97,11 +110,24 @@ def _parser() -> argparse.ArgumentParser:
         help="read everything now, as fast as the disk can, and put damaged blobs into "
         "quarantine, from where a running node brings them back",
     )
+    add_relayout_command(commands, where, scripts)
     add_undelete_command(commands, where)
     add_token_command(commands)
     add_sign_command(commands)
     add_couchdb_command(commands)
+    add_completion_command(commands)
     return parser
+
+
+def _run_on(settings: Settings, given: argparse.Namespace) -> int:
+    if given.command == "relayout":
+        # It opens the store by itself, and has it alone.
+        return run_relayout(settings.basedir, settings.reserve, given)
+    store = open_store(settings.basedir)
+    try:
+        return _run(given, store)
+    finally:
+        store.close()
 
 
 def _run(given: argparse.Namespace, store: Store) -> int:

@@ -25,6 +25,7 @@ from dtfc.daemon.tls import Keys
 from dtfc.settings import Settings
 from dtfc.settings.plain import to_plain
 from dtfc.web.families import RELOADS, Family, Sums, told_by
+from dtfc.web.samples import totals_of
 
 PING_PERIOD = 2.0
 """Seconds between two questions to each worker whether it lives."""
@@ -200,6 +201,10 @@ class Crew(Service):
         self._announced = True
         self._tell_all("announce")
 
+    def set_succeeded(self, *, yes: bool) -> None:
+        """Have every worker know whether others serve in their place."""
+        self._tell_all("succeeded", yes=yes)
+
     async def drain(self) -> None:
         """Have every worker finish what is in flight and end."""
         self._leave()
@@ -329,7 +334,15 @@ class Crew(Service):
     def _ping_all(self) -> None:
         self._number += 1
         serving = sum(place.ready for place in self._places)
-        self._tell_all("ping", number=self._number, serving=serving, workers=len(self._places))
+        # Each can show how much goes through the node, and need not ask for it.
+        totals = dataclasses.astuple(totals_of(self.families()))
+        self._tell_all(
+            "ping",
+            number=self._number,
+            serving=serving,
+            workers=len(self._places),
+            totals=totals,
+        )
 
     def _ask(self, place: Place, number: int) -> None:
         """Answer a worker that wants the counts of all: when all have told theirs."""

@@ -2,25 +2,27 @@
 
 HUP reads the configuration again, all or nothing. The first TERM or INT drains:
 no new connections, and what is in flight may finish. The second cuts what is
-left, and a third ends the process on the spot. USR1 opens the log anew.
+left, and a third ends the process on the spot. USR1 opens the log anew. USR2 starts
+a process that takes over; when it serves, this one drains, and may take longer.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ReactorNotRunning
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocolFactory
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger, globalLogPublisher
 
 from dtfc.daemon.cannot_start import CannotStart, end_with
+from dtfc.daemon.handover import Predecessor, Succession
 from dtfc.daemon.listen import Listening
 from dtfc.daemon.logs import Messages
 from dtfc.daemon.notify import Notifier
@@ -73,6 +75,12 @@ class Served(Protocol):
 
     def announce_end(self) -> None:
         """Say in /readyz that it will take no new work soon."""
+
+    def set_succeeded(self, *, yes: bool) -> None:
+        """Say whether another process serves in its place already, so that draining may take long.
+
+        That process does the chores from then on.
+        """
 
     async def drain(self) -> None:
         """Take no new work, and return when what is in flight is done."""
@@ -132,6 +140,8 @@ class Daemon(MultiService):
         listening: the ports.
         notifier: tells systemd.
         signals: where signals come from.
+        succession: starts the process that takes over.
+        predecessor: the one that this process takes over from; None if there is none.
         log: the file of ``--log``; ``None`` without one.
         identity: who the process becomes after the privileged step.
         fail: makes the process end, once it ends, with a message and code 1.
@@ -149,6 +159,8 @@ class Daemon(MultiService):
         listening: Listening,
         notifier: Notifier,
         signals: Signals,
+        succession: Succession,
+        predecessor: Callable[[Callable[[], None]], Predecessor] | None = None,
         log: ReopenableFile | None,
         identity: Identity | None,
         fail: Callable[[CannotStart], None] = end_with,
@@ -165,7 +177,11 @@ class Daemon(MultiService):
         self._identity = identity
         self._fail = fail
         self._messages: Messages | None = None
+        self._succession = succession
+        self._predecessor = None if predecessor is None else predecessor(self.terminate)
         self._draining: Deferred[None] | None = None
+        self._limit: IDelayedCall | None = None
+        self._may_be_hurried = False
         self._stopped = False
         self._watchdog = LoopingCall(self._tell_alive)
         self._watchdog.clock = reactor
@@ -197,6 +213,7 @@ class Daemon(MultiService):
         # Before the loop runs, HUP would end the process.
         self._signals.on(signal.SIGHUP, self.reload)
         self._signals.on(signal.SIGUSR1, self.reopen_log)
+        self._signals.on(signal.SIGUSR2, self.hand_over)
         # The reactor installs handlers of its own for TERM and INT when it starts.
         self._reactor.callWhenRunning(self._running)
 
@@ -232,10 +249,23 @@ class Daemon(MultiService):
             self._file.reopen()
         self._node.reopen_log()
 
+    def hand_over(self) -> None:
+        """Start a process that takes over; once it serves, drain, and then stop."""
+        if self._draining is None:
+            self._succession.begin(self._succeeded_by)
+
     def terminate(self) -> None:
         """Drain, and then stop; when called again, stop now."""
         if self._draining is None:
+            self._succession.stop()
             self._draining = Deferred.fromCoroutine(self._drain_and_stop())
+        elif self._may_be_hurried:
+            # Everything is to end, and with it what was left of this process.
+            self._may_be_hurried = False
+            self._node.set_succeeded(yes=False)
+            timeout = self._loaded.settings.drain_timeout
+            if self._limit is not None and self._limit.getTime() > self._now() + timeout:
+                self._limit.reset(timeout)
         else:
             self._log.warn("told to stop again: what is in flight is cut")
             self._node.abort()
@@ -265,7 +295,21 @@ class Daemon(MultiService):
             self._file.close()
         return result
 
+    def _now(self) -> float:
+        return float(self._reactor.seconds())
+
+    def _succeeded_by(self, pid: int) -> None:
+        self._notifier.main_process(pid)
+        self._succession.go()
+        if self._watchdog.running:
+            self._watchdog.stop()
+        self._node.set_succeeded(yes=True)
+        self._may_be_hurried = True
+        self._draining = Deferred.fromCoroutine(self._drain_and_stop(pid))
+
     def _running(self) -> None:
+        if self._predecessor is not None:
+            self._predecessor.connect(self._reactor)
         self._signals.on(signal.SIGTERM, self.terminate)
         self._signals.on(signal.SIGINT, self.terminate)
         Deferred.fromCoroutine(self._become_ready()).addErrback(
@@ -282,6 +326,8 @@ class Daemon(MultiService):
             return
         if self._draining is not None:
             return
+        if self._predecessor is not None:
+            await self._predecessor.relieve(self._reactor, os.getpid())
         status = self._node.status()
         self._notifier.ready(status)
         self._log.info("ready: {status}", status=status)
@@ -314,30 +360,47 @@ class Daemon(MultiService):
             self._log.error("not reloaded: {problem}", problem=str(problem))
         return f"not reloaded: {problems[0]}; "
 
-    async def _drain_and_stop(self) -> None:
-        timeout = self._loaded.settings.drain_timeout
+    async def _drain_and_stop(self, successor: int | None = None) -> None:
+        """Drain and stop.
+
+        Args:
+            successor: process id of who has taken over; None if nobody has.
+        """
+        settings = self._loaded.settings
+        timeout = settings.drain_timeout if successor is None else settings.handover_timeout
         status = self._node.status()
-        self._log.info("draining for up to {timeout:g} s: {status}", timeout=timeout, status=status)
-        self._notifier.stopping(f"draining; {status}")
-        notice = self._loaded.settings.drain_notice
+        whom = "" if successor is None else f"process {successor} has taken over; "
+        self._log.info(
+            "{whom}draining for up to {timeout:g} s: {status}",
+            whom=whom,
+            timeout=timeout,
+            status=status,
+        )
+        notice = settings.drain_notice if successor is None else 0.0
+        if successor is None:
+            self._notifier.stopping(f"draining; {status}")
         try:
             if notice:
                 # Who asks /readyz hears of it while everything is still served.
                 self._node.announce_end()
                 await deferLater(self._reactor, notice)
             drained = Deferred.fromCoroutine(self._node.drain())
-            drained.addTimeout(timeout, self._reactor)
+            self._limit = self._reactor.callLater(timeout, drained.cancel)
             await self._node.leave_ports()
-            await self._listening.close()
+            await (self._listening.close() if successor is None else self._listening.let_go())
             await drained
-        except DeferredTimeout:
-            self._log.warn("not everything was done in {timeout:g} s", timeout=timeout)
-            self._node.abort()
+        except CancelledError:
+            # A second signal cuts what is waited for here, too.
+            if not self._stopped:
+                self._log.warn("not everything was done in {timeout:g} s", timeout=timeout)
+                self._node.abort()
         except Exception:  # noqa: BLE001 - it stops, whatever goes wrong on the way
             # A second signal cuts the work that is waited for here: no failure.
             if not self._stopped:
                 self._log.failure("draining failed")
                 self._node.abort()
+        if self._limit is not None and self._limit.active():
+            self._limit.cancel()
         self._stop()
 
     def _stop(self) -> None:

@@ -6,10 +6,12 @@ import errno
 import ipaddress
 import os
 import socket
+import stat
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from twisted.application.service import Service
+from twisted.internet import unix
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
@@ -19,6 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dtfc.daemon.cannot_start import CannotStart
+from dtfc.daemon.handover import Inheritance
 from dtfc.daemon.tls import Keys, TlsEndpoint
 from dtfc.errors import BadSetting
 from dtfc.settings import Loaded
@@ -101,6 +104,28 @@ def _listening_socket(family: socket.AddressFamily, address: str, port: int) -> 
     return opened
 
 
+def adopt(reactor: Any, fd: int, family: int, factory: IProtocolFactory) -> IListeningPort:
+    """Return a port that accepts on a socket which listens already.
+
+    Args:
+        reactor: accepts.
+        fd: the socket; closed, for the reactor has a copy of its own.
+        family: of its address.
+        factory: makes the protocol of each connection.
+    """
+    path = ""
+    if family == socket.AF_UNIX:
+        with socket.socket(fileno=os.dup(fd)) as opened:
+            path = str(opened.getsockname())
+    mode = stat.S_IMODE(os.stat(path).st_mode) if path.startswith("/") else None
+    port: IListeningPort = reactor.adoptStreamPort(fd, family, factory)
+    os.close(fd)
+    if mode is not None:
+        # Twisted has given the file the mode that it gives to new ones.
+        os.chmod(path, mode)
+    return port
+
+
 class Listening(Service):
     """Every port of this node.
 
@@ -113,6 +138,7 @@ class Listening(Service):
         factory: makes the protocol of each connection.
         bound: is told of each port before it accepts its first connection.
         keep_keys: whether what TLS needs is kept for other processes.
+        inherited: sockets from the process that this one takes over from.
     """
 
     _log = Logger()
@@ -125,8 +151,11 @@ class Listening(Service):
         bound: Callable[[IListeningPort], None],
         *,
         keep_keys: bool = False,
+        inherited: Inheritance | None = None,
     ) -> None:
         self._loaded = loaded
+        self._inherited = inherited or Inheritance()
+        self._names: dict[IListeningPort, str] = {}
         self._reactor = reactor
         self._factory = factory
         self._bound = bound
@@ -155,6 +184,27 @@ class Listening(Service):
         ports, self.ports = self.ports, []
         return gatherResults([maybeDeferred(port.stopListening) for port in ports])
 
+    def let_go(self) -> Deferred[Any]:
+        """Accept no more connections; another process does so at the same sockets."""
+        for port in self.ports:
+            if isinstance(port, unix.Port):
+                # To stop it would remove its file, which the other one needs.
+                port.stopReading()
+            else:
+                # Twisted shuts down a socket that it has made: it would listen for nobody.
+                port._shouldShutdown = False  # type: ignore[attr-defined]  # noqa: SLF001
+        self.ports = [port for port in self.ports if not isinstance(port, unix.Port)]
+        return self.close()
+
+    def sockets(self) -> dict[str, list[tuple[int, int]]]:
+        """Return the descriptors of all ports, with their address families, by setting."""
+        found: dict[str, list[tuple[int, int]]] = {}
+        for port in self.ports:
+            opened: Any = port
+            pair = opened.fileno(), int(opened.addressFamily)
+            found.setdefault(self._names[port], []).append(pair)
+        return found
+
     def reread_certificates(self) -> Callable[[], None]:
         """Read keys and certificates again; what is returned puts them in force.
 
@@ -180,12 +230,16 @@ class Listening(Service):
     def _open(self) -> None:
         settings = self._loaded.settings
         if settings.port is not None:
-            for opened in self._own_sockets(settings.port, settings.interface):
-                port = self._reactor.adoptStreamPort(opened.fileno(), opened.family, self._factory)
-                opened.close()  # the reactor has a copy of its own
-                self._add(port, "http")
+            name = f"port {settings.port} {settings.interface}"
+            inherited = self._inherited.take(name)
+            for fd, family in inherited:
+                self._add(adopt(self._reactor, fd, family, self._factory), "http", name)
+            for opened in () if inherited else self._own_sockets(settings.port, settings.interface):
+                port = adopt(self._reactor, opened.detach(), opened.family, self._factory)
+                self._add(port, "http", name)
         for description in settings.listen:
             self._open_endpoint(description)
+        self._inherited.close_rest()
 
     def _own_sockets(self, port: int, interface: str | None) -> Iterable[socket.socket]:
         try:
@@ -202,12 +256,16 @@ class Listening(Service):
                     keep_keys=self._keep_keys,
                     peer_ca=self._loaded.settings.peer_ca,
                 )
-                port = endpoint.listen(self._factory)
+                factory = endpoint.wrap(self._factory)
+                port = self._adopted(description, factory) or endpoint.listen(self._factory)
                 self._tls[port] = endpoint
-                self._add(port, "https")
+                self._add(port, "https", description)
             else:
-                outcome = serverFromString(self._reactor, description).listen(self._factory)
-                self._add(_result_of(outcome), "http")
+                adopted = self._adopted(description, self._factory)
+                if adopted is None:
+                    outcome = serverFromString(self._reactor, description).listen(self._factory)
+                    adopted = _result_of(outcome)
+                self._add(adopted, "http", description)
         except CannotListenError as error:
             raise _cannot_listen(description, cast("OSError", error.socketError)) from error
         except (IndexError, KeyError) as error:
@@ -217,8 +275,15 @@ class Listening(Service):
         except Exception as error:
             raise CannotStart(f"cannot listen on {description}: {_said(error)}") from error
 
-    def _add(self, port: IListeningPort, scheme: str) -> None:
+    def _adopted(self, description: str, factory: IProtocolFactory) -> IListeningPort | None:
+        """Return the port that the process before this one had for an endpoint, if it had one."""
+        for fd, family in self._inherited.take(description):
+            return adopt(self._reactor, fd, family, factory)
+        return None
+
+    def _add(self, port: IListeningPort, scheme: str, name: str) -> None:
         self.ports.append(port)
+        self._names[port] = name
         self._bound(port)
         self._log.info("listening on {where}", where=_shown(port, scheme))
 

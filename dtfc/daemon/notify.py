@@ -61,6 +61,10 @@ class Notifier:
         """Say that the daemon drains."""
         self._tell("STOPPING=1", _status(status))
 
+    def main_process(self, pid: int) -> None:
+        """Say which process is the daemon from now on."""
+        self._tell(f"MAINPID={pid}")
+
     def alive(self, status: str) -> None:
         """Give a sign of life to the watchdog."""
         self._tell("WATCHDOG=1", _status(status))

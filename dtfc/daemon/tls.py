@@ -27,6 +27,7 @@ from twisted.internet.ssl import (
     DiffieHellmanParameters,
     PrivateCertificate,
 )
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -115,6 +116,11 @@ class TlsEndpoint:
         _ask(self._parsed.context, authorities)
         self.keys = read_keys(description, authorities) if keep_keys else None
         self._context = CurrentContext(self._parsed.context)
+
+    def wrap(self, factory: IProtocolFactory) -> IProtocolFactory:
+        """Return a factory that speaks TLS before the given one hears anything."""
+        wrapped: IProtocolFactory = TLSMemoryBIOFactory(self._context, False, factory)
+        return wrapped
 
     def listen(self, factory: IProtocolFactory) -> IListeningPort:
         """Open the port."""

@@ -8,7 +8,6 @@ parent is gone, the worker drains and ends, so that no orphan keeps a port.
 from __future__ import annotations
 
 import itertools
-import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -25,6 +24,7 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from dtfc.daemon.control import BadMessage, Inbox, Message, pack
+from dtfc.daemon.listen import adopt
 from dtfc.daemon.tls import CurrentContext, Keys
 from dtfc.errors import Busy, DtfcError
 from dtfc.logfile import ReopenableFile
@@ -32,6 +32,7 @@ from dtfc.settings import Settings
 from dtfc.settings.plain import from_plain as settings_from_plain
 from dtfc.web.families import Family
 from dtfc.web.families import from_plain as families_from_plain
+from dtfc.web.samples import Totals
 
 ACCEPTS = 1
 """Connections that are taken in one turn of the loop: the others get theirs."""
@@ -44,7 +45,7 @@ LAST_WORD = 5.0
 
 _SWITCH_INTERVAL = 0.0005
 
-IGNORED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
+IGNORED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
 """Who stops a group of processes, or a terminal, means the node: the parent tells us."""
 
 
@@ -75,6 +76,9 @@ class Working(Protocol):
 
     def announce_end(self) -> None:
         """Say in /readyz that it will take no new work soon."""
+
+    def set_succeeded(self, *, yes: bool) -> None:
+        """Say whether another process serves in its place, and does the chores."""
 
     async def drain(self) -> None:
         """Take no new work, and return when what is in flight is done."""
@@ -127,6 +131,7 @@ class Worker(Connection):
         self._ports: list[IListeningPort] = []
         self._contexts: list[CurrentContext | None] = []
         self._draining: Deferred[None] | None = None
+        self._succeeded = False
         self._stopped = False
         self._ended = False
         self._last: Any = None
@@ -134,6 +139,7 @@ class Worker(Connection):
         self._clogged = False
         self._lost = 0
         self._present = (1, 1)
+        self._totals: tuple[float, Totals] | None = None
         self._numbers = itertools.count(1)
         self._asking: dict[int, Deferred[Sequence[Family]]] = {}
 
@@ -234,8 +240,7 @@ class Worker(Connection):
         factory: Any = node.site
         if context is not None:
             factory = TLSMemoryBIOFactory(context, False, factory)
-        port = self._reactor.adoptStreamPort(fd, family, factory)
-        os.close(fd)  # the reactor has a copy of its own
+        port: Any = adopt(self._reactor, fd, family, factory)
         take_turns(port)
         self._ports.append(port)
         self._contexts.append(context)
@@ -272,6 +277,7 @@ class Worker(Connection):
 
     def _told_ping(self, message: Message) -> None:
         self._present = (message["serving"], message["workers"])
+        self._totals = self._reactor.seconds(), Totals(*message["totals"])
         if self._node is not None:
             connections, peers = self._node.numbers()
             families = [each.plain() for each in self._node.counts()]
@@ -296,6 +302,12 @@ class Worker(Connection):
         if self._node is not None:
             self._node.announce_end()
 
+    def _told_succeeded(self, message: Message) -> None:
+        # The parent ends it earlier, if it is to end earlier.
+        self._succeeded = self._succeeded or message["yes"]
+        if self._node is not None:
+            self._node.set_succeeded(yes=message["yes"])
+
     def _told_drain(self, _message: Message) -> None:
         self._drain()
 
@@ -313,7 +325,9 @@ class Worker(Connection):
     async def _drain_and_stop(self) -> None:
         if self._node is not None and self._settings is not None:
             drained = Deferred.fromCoroutine(self._node.drain())
-            drained.addTimeout(self._settings.drain_timeout, self._reactor)
+            settings = self._settings
+            timeout = settings.handover_timeout if self._succeeded else settings.drain_timeout
+            drained.addTimeout(timeout, self._reactor)
             await self._close_ports()
             self.tell("off")
             try:
@@ -384,6 +398,10 @@ class Worker(Connection):
     def present(self) -> tuple[int, int]:
         """Return how many workers serve, and how many there are to be."""
         return self._present
+
+    def totals(self) -> tuple[float, Totals] | None:
+        """Return what all have counted together, and when that was heard; None if not yet."""
+        return self._totals
 
     def peers_read(self) -> None:
         """Tell the others to read the peer list again."""

@@ -94,6 +94,7 @@ class _Row:
         fields: of the answer.
         detail: said instead of the error's own words, where these are not for
             the client's eyes.
+        type: a URI that names the kind of problem.
     """
 
     status: int
@@ -102,7 +103,11 @@ class _Row:
     retry_after: int | None = None
     fields: Fields = ()
     detail: str = ""
+    type: str = "about:blank"
 
+
+#: Where the IETF draft of resumable uploads has its types of problems.
+_REGISTERED = "https://iana.org/assignments/http-problem-types"
 
 _IN_THE_LOG = "this node's log says what it was"
 _UNKNOWN = _Row(500, "Something went wrong here", detail=_IN_THE_LOG)
@@ -157,6 +162,18 @@ _TABLE: Mapping[type[Exception], _Row] = {
     errors.TooManyRequests: _Row(429, "Too many requests", {"limit": "setting"}, retry_after=1),
     errors.TooManyUploads: _Row(429, "Too many uploads at once", {"limit": "limit"}, retry_after=5),
     errors.TooManyConnections: _Row(429, "Too many connections", {"limit": "limit"}, retry_after=1),
+    errors.UnknownUpload: _Row(404, "There is no such upload"),
+    errors.UploadsFull: _Row(503, "Too many uploads are open", {"limit": "limit"}, retry_after=60),
+    errors.WrongOffset: _Row(
+        409,
+        "The part does not begin where the upload ends",
+        {"expected-offset": "expected", "provided-offset": "provided"},
+        type=f"{_REGISTERED}#mismatching-upload-offset",
+    ),
+    errors.UploadOver: _Row(409, "The upload is complete", type=f"{_REGISTERED}#completed-upload"),
+    errors.PartsJoined: _Row(403, "This upload is joined of others"),
+    errors.WrongPart: _Row(422, "The part is not what was promised"),
+    errors.Superseded: _Row(409, "Another request goes on"),
     errors.Stalled: _Row(408, "The request took too long"),
     errors.TooLarge: _Row(413, "This is too large", {"limit": "limit"}),
     errors.WrongLength: _Row(
@@ -194,6 +211,7 @@ _TABLE: Mapping[type[Exception], _Row] = {
     errors.NotMedia: _Row(404, "This is no media file"),
     errors.ProbeFailed: _Row(503, "ffprobe gave up", retry_after=60),
     errors.TooManyProbes: _Row(503, "Too many wait for ffprobe", {"limit": "limit"}, retry_after=5),
+    errors.TooManyTorrents: _Row(503, "Too many torrents", {"limit": "limit"}, retry_after=10),
     errors.Corrupt: _Row(503, "Damaged here", retry_after=60),
     errors.Retracted: _Row(503, "Loaded anew", retry_after=5),
     errors.GivesWay: _Row(503, "Sent to others first", retry_after=1, fields=((GIVES_WAY, YES),)),
@@ -237,6 +255,7 @@ def problem_for(error: BaseException) -> Problem:
         row.detail or str(error),
         {name: getattr(error, attribute) for name, attribute in row.shows.items()},
         row.fields if row.retry_after is None else (("Retry-After", str(retry_after)), *row.fields),
+        row.type,
     )
 
 

@@ -40,6 +40,28 @@ _LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
 _THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
 
 
+#: Names that no public DNS answers for: RFC 6762 and its appendix G, RFC 6761, 8375, and .internal.
+_PRIVATE_ENDS = (
+    *(".local", ".internal", ".localhost", ".test", ".invalid", ".home.arpa", ".lan", ".home"),
+    *(".intranet", ".private", ".corp"),
+)
+
+
+def is_public(host: str) -> bool:
+    """Whether everybody can reach a host by what was written down, as far as that tells.
+
+    Args:
+        host: an address, or a name; in lower case.
+    """
+    try:
+        address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
+    except ValueError:
+        name = host.rstrip(".")
+        return "." in name and not name.endswith(_PRIVATE_ENDS)
+    # IPv4 in the clothes of IPv6 is of use to hardly anybody.
+    return all(face.is_global and not face.is_multicast for face in {address, *_behind(address)})
+
+
 def why_not(
     address: str, allowed: Sequence[Network], *, host: str, own_names: Sequence[str] = ()
 ) -> str:

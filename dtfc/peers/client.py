@@ -213,8 +213,12 @@ class PeerHTTP:
             headers.addRawHeader(NODE.encode("ascii"), node.encode("ascii", "backslashreplace"))
         if start or end is not None:
             headers.addRawHeader(b"Range", range_field(start, end).encode("ascii"))
-        response = await self._request(method, f"{peer}/{digest_hex}/{what}", headers)
+        response = await self._request(method, self.url_of(peer, digest_hex, what), headers)
         return Reply(method, response, self._clock, self._limits)
+
+    def url_of(self, peer: str, digest_hex: str, what: Literal["nopeerload", "chunks"]) -> str:
+        """Where a peer has a blob, or its chunk map."""
+        return f"{peer}/{digest_hex}/{what}"
 
     async def tell(
         self, method: Literal["POST", "DELETE"], url: str, message: bytes | None, most: int

@@ -354,11 +354,15 @@ class Deletions:
             # Who was away asks at once: others may have deleted meanwhile.
             self._clock.callLater(self._chance(), self._first_turn)
 
+    def leave_turns(self) -> None:
+        """Look no longer for what is due: another process does."""
+        if self._turns.running:
+            self._turns.stop()
+
     async def stop(self) -> None:
         """End what is on its way; it is gone on with at the next start."""
         self._stopped = True
-        if self._turns.running:
-            self._turns.stop()
+        self.leave_turns()
         looking = [] if self._looking is None else [self._looking]
         for each in [*looking, *self._meeting.values(), *self._telling]:
             each.cancel()
@@ -378,7 +382,15 @@ class Deletions:
         """
         return self._memory.pending_count()
 
-    def pending_by_peer(self) -> dict[str, tuple[int, float]]:
+    def pending_by_peer(self) -> dict[str, int]:
+        """Return how many acknowledgements of each peer are missing (blocks).
+
+        Raises:
+            StoreFailure: the catalog cannot be read.
+        """
+        return self._memory.pending_by_peer()
+
+    def pending_since(self) -> dict[str, tuple[int, float]]:
         """Return how many acknowledgements of each peer are missing, and since when (blocks).
 
         Returns:
@@ -388,7 +400,7 @@ class Deletions:
         Raises:
             StoreFailure: the catalog cannot be read.
         """
-        return dict.fromkeys(self._peers(), (0, 0.0)) | self._memory.pending_by_peer()
+        return dict.fromkeys(self._peers(), (0, 0.0)) | self._memory.pending_since()
 
     def remembered(self) -> int:
         """Return how many records there are (blocks).

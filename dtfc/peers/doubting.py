@@ -179,6 +179,9 @@ class Doubting(Dealing):
         if hearsay is None:
             # What was left over is not the whole, as was to be expected.
             return self._go_on()
+        if not self.held.has(0, hearsay.length):
+            # A chunk was found wrong, and taken back, while the whole was compared.
+            return self._go_on()
         if hearsay.length <= CHUNK or self._alone:
             return self._no_map_helps()
         self._doubting = True

@@ -15,7 +15,8 @@ over when that process dies or gives up.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -78,6 +79,29 @@ class Register(Protocol):
         """It is over, and nothing of it is open any more."""
 
 
+@dataclass(frozen=True, slots=True)
+class LoadStatus:
+    """How a load goes, for people.
+
+    Args:
+        digest: of the blob.
+        name: that a peer gave; None if none has yet.
+        length: of the blob in bytes, as a peer said it.
+        held: bytes that are here.
+        waiting: clients that wait for it.
+        peers: bytes that came, by the peer that sent them.
+        elsewhere: whether another process of the node does it.
+    """
+
+    digest: Digest
+    name: str | None
+    length: int | None
+    held: int
+    waiting: int
+    peers: Mapping[str, int]
+    elsewhere: bool
+
+
 class Flight:
     """One load.
 
@@ -123,6 +147,19 @@ class Flight:
         self._letting_go = False
         self._unwanted = False
         self._running: Deferred[None] | None = None
+
+    def status(self) -> LoadStatus:
+        """Say how it goes."""
+        view = self._view
+        return LoadStatus(
+            self.digest,
+            self.name,
+            self.length,
+            0 if view is None else view.held.total,
+            self.holders,
+            dict(view.from_peers) if isinstance(view, Transfer) else {},
+            elsewhere=isinstance(view, Following),
+        )
 
     # What clients call.
 

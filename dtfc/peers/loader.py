@@ -24,7 +24,7 @@ from dtfc.peers.body import PeerLimits
 from dtfc.peers.client import PeerHTTP
 from dtfc.peers.disposition import file_name
 from dtfc.peers.failure import PeerFailure
-from dtfc.peers.flight import Flight
+from dtfc.peers.flight import Flight, LoadStatus
 from dtfc.peers.picker import Picker
 from dtfc.peers.pull import DEFAULT_RETRY_AFTER, LONGEST_RETRY_AFTER
 from dtfc.peers.roster import Roster
@@ -265,6 +265,14 @@ class Loader:
     def picker(self) -> Picker:
         """What is known of peers, and whom to ask first."""
         return self._around.picker
+
+    def share(self) -> None:
+        """Note that another process serves the same store from now on."""
+        self._around.shared = True
+
+    def status(self) -> list[LoadStatus]:
+        """Say how all loads in progress go."""
+        return [flight.status() for flight in self._in_the_air]
 
     def set_limits(self, limits: LoadLimits, peers: PeerLimits) -> None:
         """Put other limits in force, for what begins from now on."""

@@ -22,7 +22,7 @@ The order, each line deciding where those before it leave a draw:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -93,7 +93,7 @@ class Picker:
         self._listed = listed
         self._random = random
         self._peers: tuple[Peer, ...] = ()
-        self._urls: frozenset[str] = frozenset()
+        self._urls: dict[str, Peer] = {}
         self._health: dict[str, Health] = {}
         self._holdings = Holdings()
 
@@ -140,6 +140,39 @@ class Picker:
         nodes = ranked(digest, known | {me})
         return tuple(nodes[rank] for rank in path_up(nodes.index(me)))
 
+    def holders(self, digest: Digest, now: float) -> tuple[Peer, ...]:
+        """Return who is known to have a blob and does not rest, the one to ask first first."""
+        having = [self._urls[url] for url in self.holding(digest, now)]
+        return self._awake(having, digest, now, has=True)
+
+    def holding(self, digest: Digest, now: float) -> list[str]:
+        """Return the URLs of the same, in no order; that costs little."""
+        said = self._holdings.of(digest, now)
+        if not said:
+            return []
+        self._in_force()
+        return [
+            url
+            for url, has in said.items()
+            if has
+            and url in self._urls
+            and (url not in self._health or not self._health[url].rests(now))
+        ]
+
+    def unasked(self, digest: Digest, now: float) -> tuple[Peer, ...]:
+        """Return who has said nothing of a blob lately and does not rest, in the same order."""
+        said = self._holdings.of(digest, now)
+        silent = [each for each in self._in_force() if each.url not in said]
+        known = [each for each in silent if not each.url.startswith(DNS)]
+        return self._awake(known, digest, now, has=None)
+
+    def recall(self, digest: Digest, peers: Iterable[str], now: float) -> None:
+        """Believe that peers still have what they were given once, unless they said otherwise."""
+        said = self._holdings.of(digest, now)
+        for peer in peers:
+            if peer not in said:
+                self._holdings.has(peer, digest, now)
+
     def expected_first_byte(self, peer: str, now: float) -> float:
         """Return after how many seconds a peer's first byte should be here."""
         return self._of(peer).first_byte.expected(now)
@@ -185,7 +218,7 @@ class Picker:
         current = self._listed.current()
         if current is not self._peers:
             self._peers = current
-            self._urls = frozenset(each.url for each in current)
+            self._urls = {each.url: each for each in current}
             self._health = {
                 url: health for url, health in self._health.items() if url in self._urls
             }
@@ -197,6 +230,12 @@ class Picker:
             # It left the list while it was asked: nobody will want to know.
             return Health()
         return self._health.setdefault(peer, Health())
+
+    def _awake(
+        self, peers: Iterable[Peer], digest: Digest, now: float, *, has: bool | None
+    ) -> tuple[Peer, ...]:
+        places = [self._place(each, digest, now, has=has) for each in peers]
+        return tuple(self._urls[place[-1]] for place in sorted(places) if not place[0])
 
     def _place(
         self, peer: Peer, digest: Digest, now: float, *, has: bool | None

@@ -6,15 +6,19 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 
 from dtfc.disk import Disk
 from dtfc.peers.client import PeerHTTP
-from dtfc.peers.picker import Picker
 from dtfc.peers.pull import PullLimits
 from dtfc.peers.slots import Slots, SlotsByName
-from dtfc.store.blobs import Store
+
+if TYPE_CHECKING:
+    # A client of nodes has counters and limits, too, but neither of these.
+    from dtfc.peers.picker import Picker
+    from dtfc.store.blobs import Store
 
 
 @dataclass(slots=True)

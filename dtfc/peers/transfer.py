@@ -9,24 +9,25 @@ machine is told of is in the file already.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dtfc.digest import Digest
-from dtfc.disk import Lane
+from dtfc.disk import Disk, Lane
 from dtfc.errors import Absent, NoSpace, PeersUnreached, WrongDigest
 from dtfc.http.traces import carried, carrying
 from dtfc.peers.body import Body
 from dtfc.peers.chunkmaps import fetch_map
-from dtfc.peers.client import Reply
+from dtfc.peers.client import PeerHTTP, Reply
 from dtfc.peers.disposition import file_name
 from dtfc.peers.failure import PeerFailure, one_line
 from dtfc.peers.pull import Pull
+from dtfc.peers.slots import SlotsByName
 from dtfc.peers.steps import (
     Accuse,
     Action,
@@ -59,13 +60,12 @@ from dtfc.peers.steps import (
     Waited,
     Wanted,
 )
-from dtfc.peers.surroundings import Counters, LoadLimits, Surroundings
+from dtfc.peers.surroundings import Counters, LoadLimits
 from dtfc.store.chunkmap import CHUNK, ChunkMap, count_of
-from dtfc.store.facts import BlobInfo
-from dtfc.store.partials import Partial
+from dtfc.store.facts import BlobInfo, Stored
 from dtfc.store.spans import Spans
 
-__all__ = ["Counters", "LoadLimits", "Surroundings", "Transfer"]
+__all__ = ["Counters", "LoadLimits", "Transfer"]
 
 WISHES_EVERY = 0.1
 """Seconds between two looks whether another process wishes for a part."""
@@ -73,6 +73,88 @@ WISHES_EVERY = 0.1
 
 _HAS_IT_NOT = (404, 410)
 _HAS_IT = (200, 206)
+
+
+class Named(Protocol):
+    """Who knows under which name this node asks: :class:`dtfc.peers.picker.Picker` does."""
+
+    @property
+    def one_of_many(self) -> str | None:
+        """This node's own URL, where peers want to know it; None if it is nobody's node."""
+
+
+class Means(Protocol):
+    """What a transfer works with: a node's :class:`dtfc.peers.surroundings.Surroundings`."""
+
+    @property
+    def disk(self) -> Disk:
+        """Where blocking work is done."""
+
+    @property
+    def http(self) -> PeerHTTP:
+        """Asks peers."""
+
+    @property
+    def clock(self) -> IReactorTime:
+        """Measures time."""
+
+    @property
+    def counters(self) -> Counters:
+        """What is counted."""
+
+    @property
+    def limits(self) -> LoadLimits:
+        """How it is bounded."""
+
+    @property
+    def at_peers(self) -> SlotsByName:
+        """Places at each peer."""
+
+    @property
+    def picker(self) -> Named:
+        """Who asks."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may wish for what this one loads."""
+
+
+class Place(Protocol):
+    """Where the bytes go: a :class:`dtfc.store.partials.Partial`. All of it blocks."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether there are more bytes from 0 on than were hashed."""
+
+    def reserve(self, total: int) -> None:
+        """Make sure that the whole will fit."""
+
+    def put(self, at: int, blocks: Sequence[bytes]) -> list[tuple[int, bytes]]:
+        """Write bytes where they belong; return the chunks that are whole now, with hashes."""
+
+    def catch_up(self, most: int = 8) -> list[tuple[int, bytes]]:
+        """Hash what is there behind what was hashed; return the new hashes."""
+
+    def trust(self, chunks: Sequence[int]) -> None:
+        """Note that chunks are what the peers' maps say."""
+
+    def take_back(self, chunks: Sequence[int]) -> None:
+        """Forget chunks that are wrong."""
+
+    def restart(self) -> None:
+        """Throw away what is there."""
+
+    def compare(self) -> None:
+        """See whether all that is there is the blob."""
+
+    def commit(self, name: str | None) -> Stored:
+        """Give the whole its place."""
+
+    def call(self, name: str) -> None:
+        """Note the name that a peer gave."""
+
+    def wished(self) -> list[int]:
+        """Return the chunks that other processes wish for."""
 
 
 class Watcher(Protocol):
@@ -154,9 +236,9 @@ class Transfer:
     def __init__(
         self,
         digest: Digest,
-        around: Surroundings,
+        around: Means,
         lane: Lane,
-        partial: Partial,
+        partial: Place,
         *,
         held: Spans,
         length: int | None,

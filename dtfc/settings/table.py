@@ -100,6 +100,15 @@ class Settings:
         "How long what is left of a load that was cut off waits to be resumed.",
         reloadable=True,
     )
+    upload_ttl: float = setting(
+        STORE,
+        "TIME",
+        values.duration(1),
+        "24h",
+        "How long an upload that resumes waits for its next byte, and what became of it can be "
+        "asked.",
+        reloadable=True,
+    )
     verify: str = setting(
         STORE,
         "MODE",
@@ -336,6 +345,15 @@ class Settings:
         "map",
         "What the end of a part waits for while its blob is loaded: that its chunks are as the "
         "chunk maps of the peers say, or the digest of the whole.",
+        reloadable=True,
+    )
+    metalink: str = setting(
+        PEERS,
+        "WHOM",
+        values.one_of("off", "public", "all"),
+        "public",
+        "Which of the peers that have a blob are named to clients, in Link fields and in .meta4: "
+        "those that everybody can reach, or all. off: nothing of it is answered.",
         reloadable=True,
     )
     accept_deletions: str = setting(
@@ -800,6 +818,14 @@ class Settings:
         "further ones are refused (429).",
         reloadable=True,
     )
+    max_open_uploads: int = setting(
+        LIMITS,
+        "N",
+        values.integer(1, 1_000_000),
+        "1000",
+        "The most uploads that resume open at once in the node; further ones are refused (503).",
+        reloadable=True,
+    )
     hot_blobs: int = setting(
         LIMITS,
         "N",
@@ -976,6 +1002,23 @@ class Settings:
         values.duration(0),
         "30s",
         "How long what is in flight may go on after the first SIGTERM.",
+        reloadable=True,
+    )
+    drain_idle: float = setting(
+        PROCESS,
+        "TIME",
+        values.duration(0),
+        "1s",
+        "How long a connection on which nothing is asked may still ask after the first SIGTERM; "
+        "it is answered, and then closed.",
+        reloadable=True,
+    )
+    handover_timeout: float = setting(
+        PROCESS,
+        "TIME",
+        values.duration(0),
+        "1h",
+        "How long what is in flight may go on after SIGUSR2, when a new process serves already.",
         reloadable=True,
     )
     uid: str | None = optional(

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from typing import Self
 
 from dtfc.digest import Digest
-from dtfc.errors import Absent, StaysDeleted, StoreFailure
+from dtfc.errors import Absent, BrokenStore, StaysDeleted, StoreFailure
 from dtfc.store import notes
 from dtfc.store.catalog import Catalog, Reindexed
 from dtfc.store.collected import Collected
@@ -31,6 +32,7 @@ from dtfc.store.records import Record
 from dtfc.store.repair import Repair
 from dtfc.store.replay import Replay
 from dtfc.store.together import Together
+from dtfc.store.uploads import Uploads
 from dtfc.store.volume import Volume
 from dtfc.store.watched import WatchedBlob
 
@@ -123,6 +125,12 @@ def open_store(
         try:
             with volume.failing("open its folder"):
                 running = Running(layout.own("running"), catalog.require_reindex)
+            try:
+                # Until now it may have been given another form: from here on it is not.
+                _require_form(layout)
+            except BaseException:
+                running.close()
+                raise
         except BaseException:
             catalog.close()
             raise
@@ -136,6 +144,11 @@ def open_store(
         store.close()
         raise
     return store
+
+
+def _require_form(layout: Layout) -> None:
+    if open_layout(layout.basedir) != layout:
+        raise BrokenStore(layout.basedir, "was given another fan-out while it was opened")
 
 
 def _has_shards(base: str) -> bool:
@@ -175,6 +188,7 @@ class Store:
         )
         self._door = Door(layout, volume, folders, catalog, repair=self.repair, graves=self._graves)
         self._partials = Partials(layout.own("partial"), self._door, volume)
+        self.uploads = Uploads(layout.own("uploads"), self._door, volume, time.time)
 
     @property
     def node_id(self) -> str:
@@ -467,15 +481,15 @@ class Store:
         """
         return self._partials.expire(now - older_than_seconds)
 
-    def add_name(self, digest: Digest, name: str) -> None:
-        """Make a name the current one of a blob, durably.
+    def store_again(self, digest: Digest, name: str | None) -> BlobInfo:
+        """Store a blob once more that is here, without its bytes, durably.
 
         Raises:
-            BadName: it cannot be kept.
+            BadName: the name cannot be kept.
             Absent, Denied: as :meth:`stat`.
             NoSpace, StoreFailure: as the operating system says.
         """
-        self._door.name(digest, name)
+        return self._door.again(digest, name)
 
     # -- away ---------------------------------------------------------------
 

@@ -364,15 +364,16 @@ class Door:
             with contextlib.suppress(OSError):
                 os.unlink(name, dir_fd=folder)
 
-    def name(self, digest: Digest, name: str) -> None:
-        """Make a name the current one of a blob, durably.
+    def again(self, digest: Digest, name: str | None) -> BlobInfo:
+        """Store a blob once more that is here, without its bytes, durably.
 
         Raises:
-            BadName: it cannot be kept.
+            BadName: the name cannot be kept.
             Absent, Denied: the blob is not here, or a marker denies it.
             NoSpace, StoreFailure: as the operating system says.
         """
-        notes.check_line(name)
+        if name is not None:
+            notes.check_line(name)
         with self._folders.existing(digest) as folder:
             if folder is None:
                 raise Absent(digest.hex)
@@ -380,10 +381,15 @@ class Door:
                 refuse_marked(notes.read_marker(folder), digest, self._layout)
             self._present(folder, digest)
             self._catalog.begin(digest)
-            self._add_name(folder, name)
+            with self._volume.failing("note that a blob was stored again"):
+                renew(folder)
+            if name is not None:
+                self._add_name(folder, name)
             # What leads to the folder as well: it may stand in a log alone.
             self._folders.sync(digest, folder)
-            self._catalog.record(self._present(folder, digest))
+            info = self._present(folder, digest)
+            self._catalog.record(info)
+            return info
 
     def settle(self, digest: Digest) -> None:
         """Make the catalog say of one digest what the tree says.

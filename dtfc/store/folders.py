@@ -134,6 +134,22 @@ class Folders:
         finally:
             os.close(fd)
 
+    def parent(self, digest: Digest) -> int | None:
+        """Open the folder that a blob's lies in; None if there is none that can be trusted.
+
+        Raises:
+            OSError: anything but its absence.
+        """
+        return self._open(self._layout.levels(digest)[:-1])
+
+    def prepare(self, digest: Digest) -> None:
+        """Make what is missing of the folders that lead to a blob's; nothing is made durable.
+
+        Raises:
+            OSError: as the operating system says.
+        """
+        os.close(self._make(digest, self._layout.levels(digest)[:-1]))
+
     def adopt(self, digest: Digest, source: int, name: str) -> None:
         """Move a folder that was prepared into a blob's place, if that has none.
 

@@ -67,6 +67,11 @@ class Growth:
         self._marks: list[tuple[int, Any, ChunkHashes]] = []
         self._marked = -1
 
+    def goes_on_in(self, source: Scratch) -> None:
+        """Go on with the same file, which was opened anew."""
+        self._line.settle()
+        self._source = source
+
     @property
     def sha512(self) -> Any:
         """The SHA-512 of all bytes so far."""

@@ -23,6 +23,8 @@ from dtfc.errors import BrokenStore, StoreFailure
 from dtfc.store import drafts, durable
 
 VERSION = 1
+CONVERTING = 2
+"""The version of the format of a store that is being given another form."""
 FULL_SPLIT = 64
 TWO_LEVELS = 2
 OWN = ".dtfc"
@@ -79,6 +81,28 @@ class Layout:
     def own(self, name: str) -> str:
         """Return the absolute path of something of the store's own, such as ``tmp``."""
         return f"{self.basedir}/{OWN}/{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What the format file says.
+
+    Args:
+        fan_out: 64 or 2.
+        node_id: as in :class:`Layout`.
+        becomes: the fan-out that the store is being given; None if it stays as it is.
+    """
+
+    fan_out: int
+    node_id: str
+    becomes: int | None = None
+
+    def in_words(self) -> bytes:
+        """Compose the file."""
+        facts = {"version": VERSION, "fan_out": self.fan_out, "node": self.node_id}
+        if self.becomes is not None:
+            facts |= {"version": CONVERTING, "becomes": self.becomes}
+        return json.dumps(facts).encode("ascii") + b"\n"
 
 
 def is_shard(name: str) -> bool:
@@ -150,6 +174,43 @@ def _made(path: str) -> bool:
 
 
 def _read_format(base: str) -> Layout | None:
+    form = read_form(base)
+    if form is None:
+        return None
+    if form.becomes is not None:
+        raise BrokenStore(
+            f"{base}/{OWN}/format",
+            f"the store is being given fan-out {form.becomes}; "
+            f"'dtfc relayout --fan-out {form.becomes}' goes on with that",
+        )
+    return Layout(base, form.fan_out, form.node_id)
+
+
+def write_form(base: str, form: Form) -> None:
+    """Put a format file in the place of the one that is there, durably.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = f"{base}/{OWN}/format"
+    fd, draft = drafts.begin(path, 0o644)
+    try:
+        os.write(fd, form.in_words())
+        durable.sync(fd)
+        os.rename(draft, path)
+    finally:
+        os.close(fd)
+        drafts.remove(draft)
+    durable.sync_folder(f"{base}/{OWN}")
+
+
+def read_form(base: str) -> Form | None:
+    """Return what the format file of a store says; None if there is none.
+
+    Raises:
+        BrokenStore: it makes no sense, or is of a later version.
+        OSError: it cannot be read.
+    """
     path = f"{base}/{OWN}/format"
     try:
         with open(path, "rb") as file:
@@ -163,9 +224,11 @@ def _read_format(base: str) -> Layout | None:
     if not isinstance(facts, dict):
         raise BrokenStore(path, "is not a JSON object")
     version, fan_out, node = (facts.get(key) for key in ("version", "fan_out", "node"))
+    becomes = facts.get("becomes")
     if type(version) is not int or version < 1:
         raise BrokenStore(path, "does not say which version of the format it is")
-    if version > VERSION:
+    converting = version == CONVERTING and becomes in (FULL_SPLIT, TWO_LEVELS)
+    if version > VERSION and not converting:
         raise BrokenStore(
             path, f"is version {version} of the format; this program knows {VERSION} and earlier"
         )
@@ -173,7 +236,7 @@ def _read_format(base: str) -> Layout | None:
         raise BrokenStore(path, f"has a fan_out that is neither {FULL_SPLIT} nor {TWO_LEVELS}")
     if not isinstance(node, str) or not _NODE.match(node):
         raise BrokenStore(path, "has a node id that is not 32 lower-case hexadecimal digits")
-    return Layout(base, fan_out, node)
+    return Form(fan_out, node, becomes if converting else None)
 
 
 def _begin(base: str, fan_out: int | None) -> Layout:
@@ -182,15 +245,11 @@ def _begin(base: str, fan_out: int | None) -> Layout:
     Several processes may do so at once: the file is linked into place, so the
     first one wins and the others read what it wrote.
     """
-    facts = {
-        "version": VERSION,
-        "fan_out": _recognise(base) or fan_out or FULL_SPLIT,
-        "node": secrets.token_hex(16),
-    }
+    form = Form(_recognise(base) or fan_out or FULL_SPLIT, secrets.token_hex(16))
     path = f"{base}/{OWN}/format"
     fd, draft = drafts.begin(path, 0o644)
     try:
-        os.write(fd, json.dumps(facts).encode("ascii") + b"\n")
+        os.write(fd, form.in_words())
         durable.sync(fd)
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)

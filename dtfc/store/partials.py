@@ -24,6 +24,7 @@ import stat
 import threading
 from collections import deque
 from collections.abc import Sequence
+from typing import Protocol
 
 from dtfc.digest import Digest
 from dtfc.errors import Busy, NoSpace, StoreFailure, WrongDigest
@@ -49,6 +50,23 @@ _MOST_FRESH = 3
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
+class WayIn(Protocol):
+    """Where the whole goes: a node's :class:`dtfc.store.door.Door`."""
+
+    def allow_load(self, digest: Digest) -> None:
+        """Refuse what must not come here.
+
+        Raises:
+            Absent, Denied: it was deleted, or a marker forbids it.
+        """
+
+    def seal(self, source: Scratch) -> None:
+        """Make a file's bytes final and durable."""
+
+    def enter(self, whole: Whole, name: str | None, *, deliberate: bool) -> Stored:
+        """Give bytes that are whole their place."""
+
+
 class Partial:
     """The bytes of a blob so far.
 
@@ -64,7 +82,7 @@ class Partial:
         volume: the file system.
     """
 
-    def __init__(self, digest: Digest, fd: int, path: str, door: Door, volume: Volume) -> None:
+    def __init__(self, digest: Digest, fd: int, path: str, door: WayIn, volume: Volume) -> None:
         self.digest = digest
         self.held = Spans()
         """Which bytes are there. To be changed by this object alone."""

@@ -48,7 +48,7 @@ class Running:
             try:
                 self._fd = os.open(path, _FLAGS)
             except FileNotFoundError:
-                made = self._make(boot) or made
+                made = _make(path, boot) or made
                 continue
             # Whoever is alone looks, and the others wait for what it finds.
             with contextlib.suppress(BlockingIOError):
@@ -61,32 +61,10 @@ class Running:
             # The last process to close removed it before we had the lock.
             os.close(self._fd)
 
-    def _make(self, boot: bytes | None) -> bool:
-        """Make the file, linked whole so that nobody reads it before it says something."""
-        fd, draft = drafts.begin(self._path, 0o600)
-        try:
-            self._say(fd, boot)
-            os.link(draft, self._path)
-            durable.sync_folder(os.path.dirname(self._path))
-        except FileExistsError:
-            return False
-        finally:
-            os.close(fd)
-            drafts.remove(draft)
-        return True
-
     def _look(self, boot: bytes | None, on_loss: Callable[[], None]) -> None:
         if boot is None or os.pread(self._fd, _LIMIT, 0) != boot:
             on_loss()
-            self._say(self._fd, boot)
-
-    def _say(self, fd: int, boot: bytes | None) -> None:
-        # On a full disk the file stays empty, which the next opening takes for
-        # a loss of power: a rebuild too many, never one too few.
-        with contextlib.suppress(OSError):
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, boot or b"unknown", 0)
-            durable.sync(fd)
+            _say(self._fd, boot)
 
     def close(self) -> None:
         """Take the sign away, unless another process has the store open."""
@@ -100,6 +78,77 @@ class Running:
                 durable.sync_folder(os.path.dirname(self._path))
         finally:
             os.close(fd)
+
+
+class Alone:
+    """The sign that this process has the store, and no other may open it.
+
+    Whether the machine lost power before is left for who opens the store next.
+
+    Args:
+        path: the file.
+
+    Raises:
+        BlockingIOError: another process has the store open.
+        OSError: the file cannot be opened.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._made = False
+        while True:
+            try:
+                self._fd = os.open(path, _FLAGS)
+            except FileNotFoundError:
+                self._made = _make(path, boot_id()) or self._made
+                continue
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BaseException:
+                os.close(self._fd)
+                raise
+            if os.fstat(self._fd).st_nlink:
+                return
+            # The process that closed it last removed it before we had the lock.
+            os.close(self._fd)
+            self._made = False
+
+    def close(self) -> None:
+        """Give the store back; harmless when repeated."""
+        if self._fd < 0:
+            return
+        fd, self._fd = self._fd, -1
+        try:
+            if self._made:
+                with contextlib.suppress(OSError):
+                    os.unlink(self._path)
+                    durable.sync_folder(os.path.dirname(self._path))
+        finally:
+            os.close(fd)
+
+
+def _make(path: str, boot: bytes | None) -> bool:
+    """Make the file, linked whole so that nobody reads it before it says something."""
+    fd, draft = drafts.begin(path, 0o600)
+    try:
+        _say(fd, boot)
+        os.link(draft, path)
+        durable.sync_folder(os.path.dirname(path))
+    except FileExistsError:
+        return False
+    finally:
+        os.close(fd)
+        drafts.remove(draft)
+    return True
+
+
+def _say(fd: int, boot: bytes | None) -> None:
+    # On a full disk the file stays empty, which the next opening takes for
+    # a loss of power: a rebuild too many, never one too few.
+    with contextlib.suppress(OSError):
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, boot or b"unknown", 0)
+        durable.sync(fd)
 
 
 def boot_id() -> bytes | None:

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         arguments: the store's folder.
     """
     # The node ends us by closing the pipe, whoever is told to stop.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         with contextlib.suppress(OSError):

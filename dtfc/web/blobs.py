@@ -15,9 +15,13 @@ from dtfc.disk import Disk, Lane
 from dtfc.errors import (
     Absent,
     BadInput,
+    BadSession,
+    BadToken,
     Contradiction,
     Corrupt,
+    Denied,
     DtfcError,
+    NoCredentials,
     PeersUnreached,
     Retracted,
     StoreFailure,
@@ -38,10 +42,11 @@ from dtfc.integrity.reading import Reading
 from dtfc.media_types import content_type, is_safe_inline
 from dtfc.names import check_name
 from dtfc.store.chunkmap import CHUNK, ChunkMap
+from dtfc.store.facts import Stored
 from dtfc.web.chunkmaps import map_of, send_map
 from dtfc.web.copies import Owed, is_copy
 from dtfc.web.entering import admit_entry
-from dtfc.web.fields import BY_ALL, EMBEDDING, caching, content_fields, validator_fields
+from dtfc.web.fields import BY_ALL, EMBEDDING, Fields, caching, content_fields, validator_fields
 from dtfc.web.forms import boundary_of, store_files
 from dtfc.web.holding import Holding
 from dtfc.web.hotblobs import HotBlob, HotBlobs
@@ -55,14 +60,15 @@ from dtfc.web.transmit import send
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from dtfc.http.links import Mirror
     from dtfc.integrity.upkeep import Upkeep
-    from dtfc.peers.loader import Load, Loader
+    from dtfc.peers.loader import Load, Loader, RemoteInfo
     from dtfc.replicas.owed import Replicas
     from dtfc.store.blobs import BlobInfo, Store
-    from dtfc.store.incoming import Stored
     from dtfc.store.records import Record
     from dtfc.web.body import RequestBody
     from dtfc.web.gate import Gate
+    from dtfc.web.metalink import Links
     from dtfc.web.receivers import Bound
     from dtfc.web.request import Request
     from dtfc.web.smallputs import SmallPuts
@@ -113,6 +119,7 @@ class Blobs:
 
     Attributes:
         replicas: copies to other nodes what clients store; None if nothing does.
+        links: says in the heads of answers where else a blob can be had; None if nothing does.
     """
 
     def __init__(
@@ -138,6 +145,7 @@ class Blobs:
         self._hot = hot
         self._small_puts = small_puts
         self.replicas: Replicas | None = None
+        self.links: Links | None = None
         self._revived = revived
         self._bound = bound
 
@@ -367,6 +375,8 @@ class Blobs:
             first = min(info.length, CHUNK)
             if first and source.ready(0, first) < 0:
                 await source.prepare(holding.lane, 0, first)
+        if self.links is not None:
+            await self.links.recall(request, digest, info.length)
         if not self._begin(request, digest, planned, info.length, stored_at, info.name):
             return
         with self._let_in(request, digest, planned.parts, source) as sent:
@@ -379,7 +389,9 @@ class Blobs:
                     await sent.prepare(holding.lane, span.start, first)
             await send(request, holding.lane, sent, planned.parts)
             request.finish()
-        await self._keep_hot(request, digest)
+        if self.links is not None:
+            self.links.look_for_more(request, digest, info.length)
+        await self._keep_hot(request, digest, info.length)
 
     def _was_longer(self, info: BlobInfo) -> bool:
         """Whether the catalog knows another length: nobody looks at the bytes for a HEAD."""
@@ -388,21 +400,24 @@ class Blobs:
         except StoreFailure:
             return False
 
-    async def _keep_hot(self, request: Request, digest: Digest) -> None:
+    async def _keep_hot(self, request: Request, digest: Digest, length: int) -> None:
         """Keep a blob open whose GET the fast lane could have answered."""
         key = digest.hex.encode("ascii")
         if request.method != b"GET" or request.head.query or self._hot.has(key):
             return
         try:
             # Without Origin: those that have one take the tree.
-            told = [("Vary", "Origin")] if request.site.edge.terms.origins else []
-            hot = await self._disk.run(self._open_hot, digest, told)
+            told: Fields = [("Vary", "Origin")] if request.site.edge.terms.origins else []
+            mirrors = None if self.links is None else self.links.of(digest, length)
+            hot = await self._disk.run(self._open_hot, digest, told, mirrors)
         except DtfcError:
             return  # it has gone meanwhile
         if hot is not None:
             self._hot.keep(hot)
 
-    def _open_hot(self, digest: Digest, told: list[tuple[str, str]]) -> HotBlob | None:
+    def _open_hot(
+        self, digest: Digest, told: Fields, mirrors: tuple[Mirror, ...] | None
+    ) -> HotBlob | None:
         watched = self._store.watch(digest)
         if watched is None:
             return None
@@ -412,15 +427,25 @@ class Blobs:
             watched.close()
             raise
         source = BlobSource(reading, self._upkeep.healing.heal, self._upkeep.clock)
-        return HotBlob(watched, source, self.terms.max_age, self._disk.run, told=told)
+        max_age, run = self.terms.max_age, self._disk.run
+        return HotBlob(watched, source, max_age, run, told=told, mirrors=mirrors)
 
-    async def _head_of_remote(self, request: Request, digest: Digest) -> None:
-        """Answer HEAD from what a peer says: nobody asked for the bytes."""
+    async def remote(self, digest: Digest) -> RemoteInfo:
+        """Return what peers say of a blob that is not here.
+
+        Raises:
+            Corrupt: nobody has it but this node, and its copy is damaged.
+            DtfcError: as the loader says.
+        """
         try:
-            remote = await self._loader.probe(digest)
+            return await self._loader.probe(digest)
         except Absent as absent:
             await self._raise_if_damaged(digest, absent)
             raise
+
+    async def _head_of_remote(self, request: Request, digest: Digest) -> None:
+        """Answer HEAD from what a peer says: nobody asked for the bytes."""
+        remote = await self.remote(digest)
         planned = self._planned(request, digest, remote.length, None, remote.name)
         if self._begin(request, digest, planned, remote.length, None, remote.name):
             request.write(b"")
@@ -469,6 +494,8 @@ class Blobs:
             fields += content_fields(digest, planned, name, inline=inline)
         for field, value in fields:
             request.put(field, value)
+        if planned.status != 304 and self.links is not None:
+            self.links.put(request, digest, length)
         request.put("Cache-Control", caching(self.terms.max_age, request))
         request.setResponseCode(planned.status)
         if planned.status == 304:
@@ -491,7 +518,7 @@ class Blobs:
             "marker": None,
         }
         request.put("Cache-Control", "no-store")
-        request.answer(200, _json(described), JSON)
+        request.answer(200, json_of(described), JSON)
 
     async def chunks(self, request: Request, digest: Digest) -> None:
         """Answer with a blob's chunk map; no peer is asked."""
@@ -555,9 +582,16 @@ class Blobs:
             await self._admit_copy(expected)
         length = request.body.length
         entering = await admit_entry(request, self._gate, name, length, copy=not deliberate)
-        # Who waits for 100 Continue is told first whether there is room.
-        small = sha256 is None and not request.head.expects_continue
-        if small and length is not None and length <= LONGEST:
+        # Who waits for 100 Continue is told first whether there is room, and need not send
+        # what is here.
+        waits = request.head.expects_continue
+        kept = None
+        if waits and deliberate and expected is not None and sha256 is None:
+            kept = await self.kept(request, expected, name, length)
+        small = sha256 is None and not waits
+        if kept is not None:
+            stored = kept
+        elif small and length is not None and length <= LONGEST:
             stored = await self._put_small(
                 request.body, length, name, expected, deliberate=deliberate
             )
@@ -574,8 +608,8 @@ class Blobs:
             finally:
                 ingest.close()
         stored_digest = stored.info.digest
-        self._has_stored(stored)
-        stub = _stub(stored, name)
+        self.has_stored(stored)
+        stub = stub_of(stored, name)
         await owed.note(stored.info, stub)
         await owed.settle()
         request.put("Location", f"/{stored_digest}")
@@ -583,7 +617,38 @@ class Blobs:
         request.put("Repr-Digest", repr_digest(stored_digest))
         if entering is not None and not await entering.entered(stub):
             return
-        request.answer(201 if stored.new else 200, _json(stub), JSON)
+        request.answer(201 if stored.new else 200, json_of(stub), JSON)
+
+    async def kept(
+        self, request: Request, digest: Digest, name: str | None, length: int | None
+    ) -> Stored | None:
+        """Store a blob again that is here, without its bytes; None if they have to come.
+
+        To know a digest is no proof of having the bytes, so whoever asks must be
+        allowed to read them; and they are verified here as they would be for that.
+
+        Raises:
+            BadName, NoSpace, StoreFailure: it cannot be stored again.
+        """
+        for_all = request.for_all
+        holding = Holding(self._store, self._disk, self._upkeep.checks)
+        try:
+            await self.admit(request, Verb.GET, digest)
+            info, reading = await holding.open(digest)
+            if length not in (None, info.length):
+                return None
+            source = BlobSource(reading, self._upkeep.healing.heal, self._upkeep.clock)
+            for at in range(0, info.length, CHUNK):
+                count = min(CHUNK, info.length - at)
+                if source.ready(at, count) < 0:
+                    await source.prepare(holding.lane, at, count)
+            info = await holding.lane.run(self._store.store_again, digest, name)
+        except (Absent, Corrupt, Denied, NoCredentials, BadToken, BadSession):
+            return None
+        finally:
+            holding.close()
+            request.for_all = for_all
+        return Stored(info, new=False)
 
     async def _admit_copy(self, digest: Digest | None) -> None:
         """Refuse a copy of what was deleted, before its body.
@@ -597,7 +662,7 @@ class Blobs:
             raise BadInput("a copy (DTFC-Replica) says in its URL which digest it has")
         await self._disk.run(self._store.may_copy, digest)
 
-    def _has_stored(self, stored: Stored) -> None:
+    def has_stored(self, stored: Stored) -> None:
         """Tell those who have to know."""
         self._loader.stored(stored.info.digest)
         if stored.revival is not None:
@@ -648,8 +713,8 @@ class Blobs:
         new = False
         try:
             async for stored in store_files(request.body, boundary, self._new_ingest):
-                self._has_stored(stored)
-                stub = _stub(stored, stored.info.name)
+                self.has_stored(stored)
+                stub = stub_of(stored, stored.info.name)
                 stubs.append(stub)
                 new = new or stored.new
                 await owed.note(stored.info, stub)
@@ -662,7 +727,7 @@ class Blobs:
             return
         if not stubs:
             raise BadInput("the form holds no file")
-        request.answer(201 if new else 200, _json(stubs), JSON)
+        request.answer(201 if new else 200, json_of(stubs), JSON)
 
     async def delete(self, request: Request, digest: Digest) -> None:
         """Delete a blob here."""
@@ -673,7 +738,7 @@ class Blobs:
             await self.replicas.forget(digest)
         if deleted.info is None:
             raise Absent(digest.hex, deleted=True)
-        request.answer(200, _json({"deleted": True, **_described(deleted.info)}), JSON)
+        request.answer(200, json_of({"deleted": True, **_described(deleted.info)}), JSON)
 
     async def may_delete(self, request: Request, digest: Digest) -> bool:
         """Look whether a blob may be deleted, here or everywhere; False if 412 was answered.
@@ -786,7 +851,8 @@ def _described(info: BlobInfo) -> dict[str, Any]:
     }
 
 
-def _stub(stored: Stored, name: str | None) -> dict[str, Any]:
+def stub_of(stored: Stored, name: str | None) -> dict[str, Any]:
+    """Return what the client is answered that has stored a blob under a name."""
     described = _described(stored.info)
     if name is not None:
         described["filename"] = name
@@ -794,5 +860,6 @@ def _stub(stored: Stored, name: str | None) -> dict[str, Any]:
     return described
 
 
-def _json(value: object) -> bytes:
+def json_of(value: object) -> bytes:
+    """Return JSON, in UTF-8, as one line."""
     return json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"

@@ -89,6 +89,17 @@ class RequestBody:
         self._waiting_bytes = 0
         self._demand()
 
+    def hurry(self) -> None:
+        """Give a reader what is here, though it waits for more: the rest may never come."""
+        if self._reader is not None and self._blocks:
+            self._wake()
+
+    def left(self) -> list[bytes]:
+        """Take what came and was not read, though the body ended early."""
+        blocks, self._blocks = self._blocks, []
+        self._waiting_bytes = 0
+        return blocks
+
     def _take(self) -> list[bytes]:
         blocks, self._blocks = self._blocks, []
         self._waiting_bytes = 0

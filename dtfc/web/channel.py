@@ -24,6 +24,7 @@ a request nothing.
 from __future__ import annotations
 
 import enum
+import socket
 from http.client import responses
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +119,10 @@ class Channel(http.HTTPChannel):
     transport: Any
     body: RequestBody | None = None
     address = ""
+    hot: tuple[str, int, float] | None = None
+    """What the fast lane sends, its length, and since when; None while it sends nothing."""
+    hot_sent = 0
+    """Bytes of that which were sent."""
 
     def __init__(self, limits: Limits) -> None:
         http.HTTPChannel.__init__(self)
@@ -186,10 +191,27 @@ class Channel(http.HTTPChannel):
         """Cut the connection without another byte."""
         self.transport.abortConnection()
 
-    def close_if_idle(self) -> None:
-        """Close a connection on which nothing is under way."""
-        if self._phase is Phase.HEAD:
+    def close_if_idle(self, began: float, patience: float) -> None:
+        """Close a connection whose last chance to ask for something is over.
+
+        Args:
+            began: when the node began to drain.
+            patience: seconds of that chance, from then on or from the last answer on.
+        """
+        if self._phase is not Phase.HEAD or self._reader.started:
+            return
+        idle = self.site.ticks() - max(began, self._since)
+        if idle >= patience and not self.has_unread():
             self.transport.loseConnection()
+
+    def has_unread(self) -> bool:
+        """Whether something has come that a loop which stood still has not read yet."""
+        opened = getattr(_socket_under(self.transport), "socket", None)
+        try:
+            flags = socket.MSG_PEEK | socket.MSG_DONTWAIT
+            return opened is not None and opened.recv(1, flags) != b""
+        except OSError:
+            return False
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802 -- Twisted's name
         """Take bytes from the socket."""
@@ -363,7 +385,7 @@ class Channel(http.HTTPChannel):
         The status line carries our own version, 1.1, whatever the client's was
         (RFC 9110 section 2.5).
         """
-        if not self._body_can_be_drained():
+        if self.site.draining or not self._body_can_be_drained():
             self.persistent = False
         if not self.persistent:
             headers.setRawHeaders(b"Connection", [b"close"])
@@ -392,7 +414,9 @@ class Channel(http.HTTPChannel):
             self.body.discard()
 
     def _next_request(self) -> None:
-        if self.site.draining or not self.persistent:
+        # While the node drains, too: whoever was not told of it in the last answer may
+        # have sent another request by now.
+        if not self.persistent:
             self._linger()
             return
         self._handlingRequest = False

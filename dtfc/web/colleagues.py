@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dtfc.web.families import Family
+    from dtfc.web.samples import Totals
 
 
 class Colleagues(Protocol):
@@ -23,6 +24,9 @@ class Colleagues(Protocol):
     def present(self) -> tuple[int, int]:
         """Return how many workers serve, and how many there are to be."""
 
+    def totals(self) -> tuple[float, Totals] | None:
+        """Return what all have counted together, and when that was heard; None if not at all."""
+
     def peers_read(self) -> None:
         """Tell the others to read the peer list again."""
 
@@ -37,6 +41,9 @@ class Alone:
     def present(self) -> tuple[int, int]:
         """Return that this is the one."""
         return 1, 1
+
+    def totals(self) -> None:
+        """Return nothing: what this process counts is all there is."""
 
     def peers_read(self) -> None:
         """Tell nobody."""

@@ -10,8 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from twisted.internet.address import IPv4Address
+
 from dtfc.access.decisions import is_from
 from dtfc.errors import Misdirected, NotSecure
+from dtfc.http.heads import BadHead
+from dtfc.http.targets import check_host
 from dtfc.web.gate import caller_of
 
 if TYPE_CHECKING:
@@ -24,11 +28,18 @@ ALWAYS = frozenset({b"/livez", b"/readyz", b"/health.html"})
 #: What a page of another site may send, and see of an answer.
 _MAY_SEND = (
     "Authorization, Content-Type, Content-Digest, Digest, If-Match, If-Modified-Since, "
-    "If-None-Match, If-Range, If-Unmodified-Since, Range, Repr-Digest"
+    "If-None-Match, If-Range, If-Unmodified-Since, Range, Repr-Digest, "
+    "Tus-Resumable, Upload-Checksum, Upload-Complete, Upload-Concat, Upload-Defer-Length, "
+    "Upload-Draft-Interop-Version, Upload-Incomplete, Upload-Length, Upload-Metadata, "
+    "Upload-Offset, X-HTTP-Method-Override, X-Requested-With"
 )
 _MAY_SEE = (
-    "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, Date, Digest, ETag, "
-    "Last-Modified, Location, Repr-Digest, Retry-After"
+    "Accept-Ranges, Content-Disposition, Content-Length, Content-Location, Content-Range, Date, "
+    "Digest, ETag, Last-Modified, Link, Location, Repr-Digest, Retry-After, "
+    "Tus-Checksum-Algorithm, Tus-Extension, Tus-Max-Size, Tus-Resumable, Tus-Version, "
+    "Upload-Complete, Upload-Concat, "
+    "Upload-Defer-Length, Upload-Expires, Upload-Incomplete, Upload-Length, Upload-Limit, "
+    "Upload-Metadata, Upload-Offset"
 )
 
 #: Seconds for which a browser remembers what it may send.
@@ -108,6 +119,25 @@ class Edge:
                 return told[-1].rpartition(",")[2].strip().lower() == "https"
         return bool(request.isSecure())
 
+    def origin_of(self, request: Request) -> str:
+        """Return the URL that whoever asks knows this node by, without a path.
+
+        It is for that answer alone: Host is whatever the client says.
+        """
+        if self.terms.https:
+            return self.terms.https
+        host = request.head.host.decode("latin-1")
+        address = getattr(request.getClientAddress(), "host", None)
+        if address is not None and is_from(address, self.terms.trusted_proxies):
+            told = request.field("x-forwarded-host")
+            # The last one is the nearest proxy's own.
+            nearest = told[-1].rpartition(",")[2].strip() if told else ""
+            host = nearest if _is_host(nearest) else host
+        if not host:
+            own = request.getHost()
+            host = f"{own.host}:{own.port}" if isinstance(own, IPv4Address) else "localhost"
+        return f"{'https' if self.is_secure(request) else 'http'}://{host}"
+
     def fields(self, request: Request) -> list[tuple[str, str]]:
         """Return what an answer says to browsers, beyond what all answers say."""
         terms = self.terms
@@ -123,13 +153,23 @@ class Edge:
         found.append(("Access-Control-Allow-Origin", origin[0] if self.lists(origin[0]) else ANY))
         found.append(("Access-Control-Expose-Headers", _MAY_SEE))
         if request.method == b"OPTIONS" and request.field("access-control-request-method"):
-            methods = "GET, HEAD, PUT, POST, DELETE" if self.lists(origin[0]) else "GET, HEAD"
+            methods = (
+                "GET, HEAD, PUT, POST, PATCH, DELETE" if self.lists(origin[0]) else "GET, HEAD"
+            )
             found += [
                 ("Access-Control-Allow-Methods", methods),
                 ("Access-Control-Allow-Headers", _MAY_SEND),
                 ("Access-Control-Max-Age", str(_REMEMBERED)),
             ]
         return found
+
+
+def _is_host(text: str) -> bool:
+    try:
+        check_host(text.encode("latin-1"))
+    except BadHead:
+        return False
+    return bool(text)
 
 
 def _is_local(request: Request) -> bool:

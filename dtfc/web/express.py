@@ -80,7 +80,11 @@ class ExpressChannel(Channel):
         blob = hit.blob
         if not blob.source.reading.is_verified(start, min(TURN, count)):
             return False
-        head = blob.whole_head(lane.date) if whole else blob.part_head(lane.date, start, count)
+        alone = hit.for_node
+        if whole:
+            head = blob.whole_head(lane.date, alone=alone)
+        else:
+            head = blob.part_head(lane.date, start, count, alone=alone)
         sent = self._send_first(blob.watched.fd, head, start, count)
         if sent in (count, -1):
             if sent == count:
@@ -130,9 +134,13 @@ class ExpressChannel(Channel):
         lane = Lane(self.site.disk)
         rest = Span(span.start + sent, span.length - sent)
 
+        self.hot = (hit.blob.watched.info.digest.hex, span.length, began)
+        self.hot_sent = sent
+
         def count_out(more: int) -> None:
             nonlocal sent
             sent += more
+            self.hot_sent = sent
 
         try:
             await send_from_file(self.transport, lane, hit.blob.source, rest, count_out)
@@ -143,6 +151,7 @@ class ExpressChannel(Channel):
                 # Behind the read that is still under way.
                 lane.run(_nothing).addBoth(lambda _none: hit.blob.release())
             self._since = self.site.ticks()
+            self.hot, self.hot_sent = None, 0
             first = -1 if hit.status == 200 else span.start
             now, took = self.site.clock.seconds(), self._since - began
             self.site.log_hit(self, hit, sent, now, took, first)

@@ -164,6 +164,7 @@ class Hit(NamedTuple):
         status: 200 for the whole, 206 for a part.
         counts_as: what ``web.tally`` counts it as.
         about: for the access log.
+        for_node: whether a node asks, which needs to know no other.
     """
 
     blob: HotBlob
@@ -172,6 +173,7 @@ class Hit(NamedTuple):
     status: int
     counts_as: tuple[str, str, int]
     about: About
+    for_node: bool = False
 
 
 #: A head, the first byte that it asks for, and how many.
@@ -274,7 +276,8 @@ class FastLane:
         status = 206 if found else 200
         line = data[: line_end - 2].decode("ascii")
         about = About("GET", BLOB, "hot", data[len(_GET) : _HEX_END].decode("ascii").lower())
-        hit = Hit(blob, line, known, status, ("GET", BLOB, status), about)
+        for_node = data.startswith(_ENDINGS[1], _HEX_END)
+        hit = Hit(blob, line, known, status, ("GET", BLOB, status), about, for_node)
         match = hit, *span
         if found:
             _make_room(self._parts)

@@ -6,6 +6,8 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 
+from dtfc.digest import Digest
+from dtfc.http.links import Mirror, link_values
 from dtfc.http.ranges import Plan
 from dtfc.store.watched import WatchedBlob
 from dtfc.web.fields import BY_ALL, EMBEDDING, SAFE, Fields, content_fields, validator_fields
@@ -26,18 +28,22 @@ class HotBlob:
         discard: runs what closes it, off the loop: the last close of a deleted file frees
             its space, which takes the kernel a while.
         told: what answers say to browsers beside what all say.
+        mirrors: where else it can be had, for all but nodes; None if that is not said.
     """
 
     __slots__ = (
+        "_alone",
         "_answer",
         "_answer_date",
         "_discard",
         "_part",
+        "_part_alone",
         "_users",
         "_whole",
         "checked",
         "closed",
         "length",
+        "mirrors",
         "source",
         "watched",
     )
@@ -50,7 +56,9 @@ class HotBlob:
         discard: Callable[[Callable[[], None]], object],
         *,
         told: Fields | None = None,
+        mirrors: tuple[Mirror, ...] | None = None,
     ) -> None:
+        self.mirrors = mirrors
         self.watched = watched
         self.source = source
         self._discard = discard
@@ -64,10 +72,12 @@ class HotBlob:
         info = watched.info
         shared = validator_fields(info.digest, int(info.stored_at), max_age)
 
-        def template(status: bytes, planned: Plan) -> bytes:
+        links: Fields = [("Link", value) for value in link_values(info.digest, mirrors)]
+
+        def template(status: bytes, planned: Plan, links: Fields) -> bytes:
             content = content_fields(info.digest, planned, info.name, inline=False)
             # Only what everybody may read gets here.
-            fields = [*SAFE, (EMBEDDING, BY_ALL), *(told or []), *shared, *content]
+            fields = [*SAFE, (EMBEDDING, BY_ALL), *(told or []), *shared, *content, *links]
             lines = b"".join(
                 b"%b: %b\r\n" % (name.encode("ascii"), value.encode("latin-1"))
                 for name, value in fields
@@ -75,15 +85,22 @@ class HotBlob:
             head = b"HTTP/1.1 %b\r\nServer: %b\r\nDate: \x00\r\n%b\r\n" % (status, SERVER, lines)
             return head.replace(b"%", b"%%").replace(b"\x00", b"%b")
 
-        self._whole = template(b"200 OK", Plan(200, (), self.length))
-        # Stand-ins that no real field holds, replaced by the places for numbers.
-        part = Plan(206, (), 0, (("Content-Range", f"bytes \x01-\x02/{self.length}"),))
-        self._part = (
-            template(b"206 Partial Content", part)
-            .replace(b"\r\nContent-Length: 0\r\n", b"\r\nContent-Length: %d\r\n", 1)
-            .replace(b"\x01", b"%d")
-            .replace(b"\x02", b"%d")
-        )
+        def whole(links: Fields) -> bytes:
+            return template(b"200 OK", Plan(200, (), self.length), links)
+
+        def part(links: Fields) -> bytes:
+            # Stand-ins that no real field holds, replaced by the places for numbers.
+            planned = Plan(206, (), 0, (("Content-Range", f"bytes \x01-\x02/{self.length}"),))
+            return (
+                template(b"206 Partial Content", planned, links)
+                .replace(b"\r\nContent-Length: 0\r\n", b"\r\nContent-Length: %d\r\n", 1)
+                .replace(b"\x01", b"%d")
+                .replace(b"\x02", b"%d")
+            )
+
+        self._alone, self._part_alone = whole([]), part([])
+        self._whole = whole(links) if links else self._alone
+        self._part = part(links) if links else self._part_alone
 
     def whole(self, date: bytes) -> bytes | None:
         """Return the whole answer of a small blob; None if it is not small, or not at hand.
@@ -103,13 +120,14 @@ class HotBlob:
             self._answer_date = date
         return self._answer
 
-    def whole_head(self, date: bytes) -> bytes:
-        """Return the head of a 200."""
-        return self._whole % date
+    def whole_head(self, date: bytes, *, alone: bool = False) -> bytes:
+        """Return the head of a 200; ``alone`` names no other place."""
+        return (self._alone if alone else self._whole) % date
 
-    def part_head(self, date: bytes, start: int, count: int) -> bytes:
-        """Return the head of a 206."""
-        return self._part % (date, count, start, start + count - 1)
+    def part_head(self, date: bytes, start: int, count: int, *, alone: bool = False) -> bytes:
+        """Return the head of a 206; likewise."""
+        template = self._part_alone if alone else self._part
+        return template % (date, count, start, start + count - 1)
 
     def hold(self) -> None:
         """Keep it open while it is sent."""
@@ -140,10 +158,14 @@ class HotBlobs:
 
     Args:
         most: blobs kept open, three descriptors each; 0 keeps none.
+
+    Attributes:
+        still: tells whether a blob's head still says right where else it can be had.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
+        self.still: Callable[[Digest, tuple[Mirror, ...] | None], bool] = _nothing_changes
         self._blobs: OrderedDict[bytes, HotBlob] = OrderedDict()
 
     def get(self, digest_hex: bytes) -> HotBlob | None:
@@ -165,9 +187,13 @@ class HotBlobs:
         return digest_hex in self._blobs
 
     def drop_changed(self) -> None:
-        """Let go of what has changed: a deleted blob's disk space waits for it."""
+        """Let go of what has changed: a deleted blob's disk space waits for it.
+
+        And of what others are known to have since, or no more: its head says so.
+        """
         for blob in list(self._blobs.values()):
-            if not blob.watched.unchanged():
+            right = self.still(blob.watched.info.digest, blob.mirrors)
+            if not right or not blob.watched.unchanged():
                 self.drop(blob)
 
     def keep(self, blob: HotBlob) -> None:
@@ -188,6 +214,10 @@ class HotBlobs:
         for blob in self._blobs.values():
             blob.close()
         self._blobs.clear()
+
+
+def _nothing_changes(_digest: Digest, _told: object) -> bool:
+    return True
 
 
 def read_now(fd: int, into: memoryview, offset: int) -> bool:

@@ -27,6 +27,7 @@ from dtfc.web.peermetrics import (
 )
 from dtfc.web.processmetrics import process_families
 from dtfc.web.tally import BOUNDS
+from dtfc.web.transfers import under_way
 
 if TYPE_CHECKING:
     from dtfc.integrity.upkeep import Upkeep
@@ -106,7 +107,7 @@ class Metrics:
     def counts(self) -> list[Family]:
         """Return what this process counts for itself, without asking the disk."""
         return [
-            *self._of_site(),
+            *self.of_site(),
             *self.of_couchdb(),
             *load_families(self._loads),
             *peer_families(self._peers()),
@@ -174,7 +175,8 @@ class Metrics:
         yield told("dtfc_loop_stall_seconds", self._stalls.total)
         yield from process_families()
 
-    def _of_site(self) -> Iterator[Family]:
+    def of_site(self) -> Iterator[Family]:
+        """Yield what the site counts."""
         tally = self._site.tally
         requests: dict[Labels, float] = {
             (("method", method), ("route", route), ("code", str(code))): count
@@ -183,8 +185,9 @@ class Metrics:
         yield Family(METRICS[REQUESTS], requests)
         yield _durations(tally)
         yield told("dtfc_http_hot_hits", tally.hits)
-        yield told("dtfc_http_sent_bytes", tally.sent)
-        yield told("dtfc_http_received_bytes", tally.received)
+        sent, received = under_way(self._site)
+        yield told("dtfc_http_sent_bytes", tally.sent + sent)
+        yield told("dtfc_http_received_bytes", tally.received + received)
         refused = self._site.callers.refused
         limits = ("requests", "uploads", "connections", "room")
         yield told_by("dtfc_http_limited", "limit", {each: refused[each] for each in limits})

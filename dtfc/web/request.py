@@ -21,7 +21,7 @@ from dtfc.web.accesslog import new_id
 from dtfc.web.fields import BY_ITSELF, EMBEDDING, SAFE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from dtfc.http.heads import RequestHead
     from dtfc.http.traces import Trace
@@ -33,11 +33,17 @@ _log = Logger()
 
 TRACEPARENT = FIELD.encode("ascii")
 
+#: Paths that end in a slash.
+_WITH_EMPTY = (b"/", b"/uploads/")
+
 #: The Server field.
 SERVER = b"dtfc/" + __version__.encode("ascii")
 
 #: Arguments in a query.
 MOST_ARGUMENTS = 50
+
+#: Phrases of interim answers.
+_INTERIM = {104: "Upload Resumption Supported"}
 
 #: What the access log says of a request whose client left before the answer
 #: began; nginx's number, which operators know. It is never sent.
@@ -123,7 +129,7 @@ class Request(server.Request):
             self.problem(problem_for(error))
             return
         if self.path == b"*":
-            self.setHeader(b"Allow", b"GET, HEAD, PUT, POST, DELETE, OPTIONS")
+            self.setHeader(b"Allow", b"GET, HEAD, PUT, POST, PATCH, DELETE, OPTIONS")
             self.answer(204)
             return
         try:
@@ -210,6 +216,20 @@ class Request(server.Request):
         self.write(body)
         self.finish()
 
+    def interim(self, status: int, fields: Iterable[tuple[str, str]]) -> bool:
+        """Tell the client something before the answer (RFC 9110 section 15.2); False if not.
+
+        Args:
+            status: 1xx.
+            fields: header fields.
+        """
+        if self.startedWriting or self.finished or self._disconnected or self.channel is None:
+            return False
+        lines = [f"HTTP/1.1 {status} {_INTERIM.get(status, '')}"]
+        lines += [f"{name}: {value}" for name, value in fields]
+        self.channel.transport.write("\r\n".join([*lines, "", ""]).encode("latin-1", "replace"))
+        return True
+
     def problem(self, problem: Problem) -> None:
         """Answer with a problem; if an answer was begun, cut the connection.
 
@@ -275,7 +295,7 @@ def segments(path: bytes) -> list[bytes]:
     """
     decoded = []
     for raw in path[1:].split(b"/"):
-        if not raw and path != b"/":
+        if not raw and path not in _WITH_EMPTY:
             raise BadInput("the path has an empty part: two slashes, or one at its end")
         segment = unquote_to_bytes(raw) if b"%" in raw else raw
         if segment in (b".", b"..") or b"/" in segment or b"\\" in segment or b"\0" in segment:

@@ -28,9 +28,13 @@ if TYPE_CHECKING:
     from dtfc.web.blobs import Blobs
     from dtfc.web.couchpages import CouchPages
     from dtfc.web.deletions import DeletionPages
+    from dtfc.web.frontpage import FrontPage
     from dtfc.web.mediapages import MediaPages
+    from dtfc.web.metalink import MetalinkPages
     from dtfc.web.request import Request
     from dtfc.web.status import Status
+    from dtfc.web.torrents import TorrentPages
+    from dtfc.web.uploads import UploadPages
 
 _log = Logger()
 
@@ -45,6 +49,15 @@ _PLAIN = re.compile(
 
 #: What may follow a digest in a URL that is read.
 _ABOUT_BLOBS = (b"nopeerload", b"info", b"chunks", b"ffmetadata")
+
+#: What some paths take.
+_FIXED = {
+    b"/": ["GET", "HEAD", "OPTIONS", "POST"],
+    b"/refreshpeers.html": ["OPTIONS", "POST", "PUT"],
+    b"/uploads/": ["OPTIONS", "POST"],
+}
+
+_OF_AN_UPLOAD = ["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST"]
 
 #: What follows ``/deletions`` where it is no receipt's id. It is a name, too.
 _DELETIONS = {
@@ -73,25 +86,51 @@ class Routes:
         deletions: deletion everywhere; None where there is none.
         media: what ffprobe says of blobs; None where it is not asked.
         couch: what is known of CouchDB's databases; None where none is followed.
+        uploads: uploads that resume; None where there are none.
+        metalinks: where else blobs can be had; None where nobody says.
+        torrents: the same as torrents; None likewise.
+        page: for people; None where there is none.
     """
 
     app = Klein()
     app.url_map.converters["digest"] = DigestConverter
     app.url_map.merge_slashes = False
+    app.url_map.strict_slashes = False
 
     def __init__(
         self,
         blobs: Blobs,
         status: Status,
+        *,
         deletions: DeletionPages | None = None,
         media: MediaPages | None = None,
         couch: CouchPages | None = None,
+        uploads: UploadPages | None = None,
+        metalinks: MetalinkPages | None = None,
+        torrents: TorrentPages | None = None,
+        page: FrontPage | None = None,
     ) -> None:
         self._blobs = blobs
         self._status = status
         self._deletions = deletions
         self._media = media
         self._couch = couch
+        self._uploads = uploads
+        self._metalinks = metalinks
+        self._torrents = torrents
+        self._page = page
+
+    @property
+    def _front(self) -> FrontPage:
+        if self._page is None:
+            raise NotFound
+        return self._page
+
+    @property
+    def _upload_pages(self) -> UploadPages:
+        if self._uploads is None:
+            raise NotFound
+        return self._uploads
 
     @property
     def _pages(self) -> DeletionPages:
@@ -106,8 +145,16 @@ class Routes:
     # -- the node -----------------------------------------------------------
 
     @app.route("/", methods=["GET"])
-    def front(self, request: Request) -> None:
-        self._status.front(request)
+    async def front(self, request: Request) -> None:
+        await self._front.front(request)
+
+    @app.route("/page/<name>", methods=["GET"])
+    def page(self, request: Request, name: str) -> None:
+        self._front.asset(request, name)
+
+    @app.route("/status.json", methods=["GET"])
+    async def status(self, request: Request) -> None:
+        await self._front.status(request)
 
     @app.route("/health.html", methods=["GET"])
     def health(self, request: Request) -> None:
@@ -155,6 +202,20 @@ class Routes:
     async def chunks(self, request: Request, digest: Digest) -> None:
         await self._blobs.chunks(request, digest)
 
+    @app.route("/<digest:digest>.meta4", methods=["GET"])
+    async def meta4(self, request: Request, digest: Digest) -> None:
+        if self._metalinks is None or not self._metalinks.answers:
+            self._blobs.no_such_url(request, f"{digest}.meta4")
+        else:
+            await self._metalinks.describe(request, digest)
+
+    @app.route("/<digest:digest>.torrent", methods=["GET"])
+    async def torrent(self, request: Request, digest: Digest) -> None:
+        if self._torrents is None or self._metalinks is None or not self._metalinks.answers:
+            self._blobs.no_such_url(request, f"{digest}.torrent")
+        else:
+            await self._torrents.describe(request, digest)
+
     @app.route("/<digest:digest>/ffmetadata", methods=["GET"])
     async def ffmetadata(self, request: Request, digest: Digest) -> None:
         if self._media is None:
@@ -173,6 +234,36 @@ class Routes:
     @app.route("/deletions/<name>", methods=["GET"])
     async def receipt(self, request: Request, name: str) -> None:
         await self._pages.receipt(request, name)
+
+    # -- uploads that resume --------------------------------------------------
+
+    @app.route("/uploads/", methods=["POST"])
+    async def begin_upload(self, request: Request) -> None:
+        await self._upload_pages.create(request)
+
+    @app.route("/uploads/", methods=["OPTIONS"])
+    def uploads(self, request: Request) -> None:
+        self._upload_pages.options(request, ", ".join(allowed(b"/uploads/")))
+
+    @app.route("/uploads/<name>", methods=["OPTIONS"])
+    def upload_options(self, request: Request, name: str) -> None:
+        self._upload_pages.options(request, ", ".join(allowed(f"/uploads/{name}".encode())))
+
+    @app.route("/uploads/<name>", methods=["PATCH"])
+    async def add_to_upload(self, request: Request, name: str) -> None:
+        await self._upload_pages.patch(request, name)
+
+    @app.route("/uploads/<name>", methods=["GET"])
+    async def upload(self, request: Request, name: str) -> None:
+        await self._upload_pages.look(request, name)
+
+    @app.route("/uploads/<name>", methods=["DELETE"])
+    async def give_upload_up(self, request: Request, name: str) -> None:
+        await self._upload_pages.delete(request, name)
+
+    @app.route("/uploads/<name>", methods=["POST"])
+    async def upload_by_post(self, request: Request, name: str) -> None:
+        await self._upload_pages.post(request, name)
 
     # What CouchDB refers to.
 
@@ -346,14 +437,15 @@ def allowed(path: bytes) -> list[str]:
     """Return the methods that a path takes (RFC 9110 section 9.3.7); empty for no URL of ours."""
     first, *rest = path[1:].split(b"/")
     is_digest = len(first) == 128 and not first.strip(b"0123456789abcdefABCDEF")
-    if path == b"/":
-        return ["GET", "HEAD", "OPTIONS", "POST"]
-    if path == b"/refreshpeers.html":
-        return ["OPTIONS", "POST", "PUT"]
-    if first == b"deletions":
-        return _DELETIONS.get(tuple(rest), ["GET", "HEAD", "OPTIONS"] if len(rest) == 1 else [])
+    if path in _FIXED:
+        return _FIXED[path]
+    if first == b"uploads" and len(rest) == 1:
+        return _OF_AN_UPLOAD
+    if first == b"deletions" or (first == b"page" and rest):
+        special = _DELETIONS if first == b"deletions" else {}
+        return special.get(tuple(rest), ["GET", "HEAD", "OPTIONS"] if len(rest) == 1 else [])
     if not rest:
-        methods = ["GET", "HEAD", "OPTIONS", "PUT"]
+        methods = ["GET", "HEAD", "OPTIONS", *["POST"] * (path == b"/uploads"), "PUT"]
         return ["DELETE", *methods] if is_digest else methods
     if not is_digest or len(rest) > 1:
         return []

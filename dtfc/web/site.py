@@ -36,6 +36,9 @@ from dtfc.web.turnedaway import MOST_TURNED_AWAY, TurnedAway
 #: Seconds between two looks for connections that may be given up.
 LOOK_AGAIN = 0.1
 
+#: Seconds between two looks for connections that are idle while the node drains.
+LOOK_FOR_IDLE = 0.1
+
 _log = Logger()
 
 
@@ -50,6 +53,8 @@ class Bounds:
         body_grace: seconds over which that rate is measured.
         write_stall: seconds in which the client must take something.
         send_rate: lowest rate at which it may take an answer, bytes per second.
+        last_call: seconds in which an idle connection may still send a request while the
+            node drains, unless another process serves in its place: then as ever.
         linger: seconds to wait, after the last answer, for the client to close.
         ahead: bytes of later requests that are kept while one is answered.
         drain: bytes of an unread body that are read to keep a connection.
@@ -64,6 +69,7 @@ class Bounds:
     body_grace: float = 20
     write_stall: float = 30
     send_rate: int = 1024
+    last_call: float = 1
     linger: float = 5
     ahead: int = 16 * 1024
     drain: int = 64 * 1024
@@ -109,6 +115,9 @@ class Site(server.Site):
         self.tally = Tally()
         self.leaving = False
         self.draining = False
+        self.succeeded = False
+        """Whether another process serves in this one's place."""
+        self._draining_since = 0.0
         self.disk = disk
         self.callers = Callers(CallerTerms(), self.ticks)
         self.edge = Edge(EdgeTerms())
@@ -119,6 +128,8 @@ class Site(server.Site):
         self._date = (0, b"")
         self._sweep = LoopingCall(self._check_all)
         self._sweep.clock = clock
+        self._last_calls = LoopingCall(self._close_idle)
+        self._last_calls.clock = clock
         self._empty: Deferred[None] | None = None
         self._ports: list[Any] = []
         self._full = False
@@ -191,6 +202,8 @@ class Site(server.Site):
         while self._least_worth:
             channel = self._least_worth.pop()
             if channel in self.channels and channel.worth_keeping(now):
+                if channel.has_unread():
+                    continue
                 self.callers.refused["room"] += 1
                 channel.give_up_place()
                 return
@@ -215,15 +228,12 @@ class Site(server.Site):
         self._let_in()
         if not self.channels and self._empty is not None:
             empty, self._empty = self._empty, None
+            self._stop_calling()
             empty.callback(None)
 
     def _let_in(self) -> None:
         while self._parked and len(self.channels) < self.bounds.connections:
             waiting = self._parked.popleft()
-            if self.draining:
-                # It has sent nothing that was read; it may ask another node.
-                waiting.transport.loseConnection()
-                continue
             self.channels.add(waiting)
             waiting.unpark()
         # Whoever comes next may find no room; but it has to come for room to be made.
@@ -265,16 +275,22 @@ class Site(server.Site):
     # -- the end ------------------------------------------------------------
 
     def drain(self) -> Deferred[None]:
-        """Finish what is under way and take nothing new.
+        """Finish what is under way, tell clients to come back by another connection.
+
+        A client may send a request before it hears that its connection is to
+        end. So one that is idle is closed only when no request has come for a
+        while; one that comes is answered, with ``Connection: close`` (RFC 9112
+        section 9.6).
 
         Returns:
             A Deferred that fires when the last connection is gone.
         """
-        self.leaving = True
+        # Where another process serves, the node as a whole is not about to leave.
+        self.leaving = not self.succeeded
         self.draining = True
-        for channel in list(self.channels):
-            channel.persistent = False
-            channel.close_if_idle()
+        self._draining_since = self.ticks()
+        if self.channels:
+            self._last_calls.start(LOOK_FOR_IDLE)
         # Fired by forget, when the last connection goes.
         self._empty = Deferred()
         empty = self._empty
@@ -283,8 +299,19 @@ class Site(server.Site):
             empty.callback(None)
         return empty
 
+    def _close_idle(self) -> None:
+        bounds = self.bounds
+        patience = bounds.idle if self.succeeded else bounds.last_call
+        for channel in list(self.channels):
+            channel.close_if_idle(self._draining_since, patience)
+
+    def _stop_calling(self) -> None:
+        if self._last_calls.running:
+            self._last_calls.stop()
+
     def abort(self) -> None:
         """Cut every connection and end the sweep."""
+        self._stop_calling()
         if self._sweep.running:
             self._sweep.stop()
         for channel in [*self.channels, *self._parked]:

@@ -45,7 +45,8 @@ _GO = b"\n"
 # It ends when the node does, whoever is told to stop.
 _RUN = (
     "import json, os, signal, sys; "
-    "[signal.signal(number, signal.SIG_IGN) for number in (1, 2, 15)]; "
+    "deaf = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2); "
+    "[signal.signal(number, signal.SIG_IGN) for number in deaf]; "
     "os.read(0, 1) or sys.exit(0); "
     "sys.path[:] = json.loads(sys.argv[1]); "
     "from dtfc.store.writer import main; sys.exit(main(sys.argv[2:]))"

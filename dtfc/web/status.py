@@ -35,17 +35,6 @@ JSON = "application/json"
 DEFAULT_PAGE = 100
 LARGEST_PAGE = 1000
 
-FRONT = f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>dtfc</title>
-<meta name="viewport" content="width=device-width">
-<h1>dtfc {__version__}</h1>
-<form method="post" action="/" enctype="multipart/form-data">
-<p><label>Files to store: <input type="file" name="file" multiple required></label>
-<button>Store</button></p></form>
-<p><a href="/files.json">Names kept here</a> · <a href="/readyz?verbose">State of this node</a></p>
-</html>
-"""
-
 
 class Status:
     """Health, readiness, names and peers.
@@ -98,16 +87,6 @@ class Status:
         self.shared: SharedNames | None = None
         self._looked = 0.0
         self._looked_at: Space | None = None
-
-    def front(self, request: Request) -> None:
-        """A page for people who open the node in a browser."""
-        request.put(
-            "Content-Security-Policy",
-            "default-src 'none'; form-action 'self'; frame-ancestors 'none'",
-        )
-        # With no-referrer its form would be sent with Origin: null, and be nobody's.
-        request.put("Referrer-Policy", "same-origin")
-        request.answer(200, FRONT.encode("utf-8"), "text/html; charset=utf-8")
 
     def health(self, request: Request) -> None:
         """The 2015 program's words: this process answers."""
@@ -221,7 +200,7 @@ class Status:
                     for bad in change.bad
                 ],
                 "errors": list(change.errors),
-                "health": [_health(each) for each in self._peers()],
+                "health": [health_of(each) for each in self._peers()],
             },
         )
 
@@ -247,7 +226,7 @@ def _file(row: Named) -> dict[str, Any]:
     return found if row.at is not None else found | {"here": row.here}
 
 
-def _health(peer: PeerStatus) -> dict[str, Any]:
+def health_of(peer: PeerStatus) -> dict[str, Any]:
     """Return what is known of a peer, as JSON has it."""
     state = "lied" if peer.lying else "failed" if peer.rests else "fine"
     measured = peer.first_byte is not None or peer.rate is not None

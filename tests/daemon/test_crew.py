@@ -471,6 +471,14 @@ def test_draining_waits_for_everybody_and_replaces_nobody() -> None:
     scene.end()
 
 
+def test_all_hear_that_they_are_succeeded() -> None:
+    scene = Scene().serving()
+    scene.crew.set_succeeded(yes=True)
+    told = [(each.told[-1]["kind"], each.told[-1]["yes"]) for each in scene.processes]
+    assert told == [("succeeded", True)] * 2
+    scene.end()
+
+
 def test_the_ports_are_left_when_all_say_so_or_time_is_up() -> None:
     scene = Scene().serving()
     Deferred.fromCoroutine(scene.crew.drain())

@@ -101,6 +101,9 @@ class PretendNode(Service):
     def announce_end(self) -> None:
         self.events.append("announced")
 
+    def set_succeeded(self, *, yes: bool) -> None:
+        self.others.append(f"succeeded: {yes}")
+
     async def drain(self) -> None:
         self.events.append("draining")
         await self.drained
@@ -112,6 +115,23 @@ class PretendNode(Service):
         return "well"
 
 
+class PretendSuccession:
+    """Starts nobody."""
+
+    def __init__(self) -> None:
+        self.serves: Callable[[int], None] | None = None
+        self.told: list[str] = []
+
+    def begin(self, serves: Callable[[int], None]) -> None:
+        self.serves = serves
+
+    def go(self) -> None:
+        self.told.append("go")
+
+    def stop(self) -> None:
+        self.told.append("stop")
+
+
 class PretendListening(Service):
     """Ports that are only names."""
 
@@ -121,6 +141,10 @@ class PretendListening(Service):
 
     def close(self) -> Deferred[None]:
         self.events.append("closed")
+        return succeed(None)
+
+    def let_go(self) -> Deferred[None]:
+        self.events.append("let go")
         return succeed(None)
 
     def reread_certificates(self) -> Callable[[], None]:
@@ -153,6 +177,8 @@ class Shell:
         loaded = self.read()
         self.log = ReopenableFile(loaded.settings.log) if loaded.settings.log else None
         listening: Any = self.listening
+        self.succession = PretendSuccession()
+        succession: Any = self.succession
         self.daemon = Daemon(
             loaded,
             read=self.read,
@@ -161,6 +187,7 @@ class Shell:
             listening=listening,
             notifier=notifier,
             signals=self.signals,
+            succession=succession,
             log=self.log,
             identity=None,
             fail=self.failed.append,
@@ -207,7 +234,7 @@ def test_hang_up_is_caught_before_the_loop_runs(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     shell.daemon.privilegedStartService()
     shell.daemon.startService()
-    assert set(shell.signals.acts) == {signal.SIGHUP, signal.SIGUSR1}
+    assert set(shell.signals.acts) == {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 
 
 def test_the_watchdog_sees_a_sign_of_life_at_half_its_patience(tmp_path: Path) -> None:
@@ -371,6 +398,67 @@ def test_draining_that_breaks_ends_all_the_same(
     shell.node.drained.errback(ZeroDivisionError())
     assert len(logged_failures.flush(ZeroDivisionError)) == 1
     assert shell.loop.stops == 1
+
+
+class TestHandingOver:
+    def handed_over(self, shell: Shell) -> Shell:
+        shell.send(signal.SIGUSR2)
+        assert shell.succession.serves is not None
+        shell.succession.serves(77)
+        return shell
+
+    def test_nothing_changes_before_the_other_one_serves(self, shell: Shell) -> None:
+        shell.send(signal.SIGUSR2)
+        assert shell.node.events == ["started"]
+
+    def test_systemd_hears_who_it_is_before_the_other_one_speaks(self, shell: Shell) -> None:
+        self.handed_over(shell)
+        assert shell.told[-1] == "MAINPID=77"
+        assert shell.succession.told == ["go"]
+        shell.node.drained.callback(None)
+
+    def test_the_old_one_drains_without_the_chores(self, shell: Shell) -> None:
+        self.handed_over(shell)
+        assert shell.node.others == ["succeeded: True", "ports left"]
+        assert shell.node.events[-2:] == ["draining", "let go"]
+        shell.node.drained.callback(None)
+        assert shell.loop.stops == 1
+
+    def test_it_may_take_longer(self, shell: Shell) -> None:
+        self.handed_over(shell)
+        shell.loop.advance(3599)
+        assert shell.loop.stops == 0
+        shell.loop.advance(2)
+        assert shell.node.events[-1] == "aborted"
+        assert shell.loop.stops == 1
+
+    def test_unless_everything_is_to_end(self, shell: Shell) -> None:
+        self.handed_over(shell)
+        shell.send(signal.SIGTERM)
+        assert shell.node.others[-1] == "succeeded: False"
+        shell.loop.advance(29)
+        assert shell.loop.stops == 0
+        shell.loop.advance(2)
+        assert shell.loop.stops == 1
+
+    def test_or_at_once(self, shell: Shell) -> None:
+        self.handed_over(shell)
+        shell.send(signal.SIGTERM)
+        shell.send(signal.SIGTERM)
+        assert shell.node.events[-1] == "aborted"
+        assert shell.loop.stops == 1
+
+    def test_the_end_of_one_that_is_being_succeeded_is_the_end_of_both(self, shell: Shell) -> None:
+        shell.send(signal.SIGUSR2)
+        shell.send(signal.SIGTERM)
+        assert shell.succession.told == ["stop"]
+        shell.node.drained.callback(None)
+
+    def test_none_begins_while_draining(self, shell: Shell) -> None:
+        shell.send(signal.SIGTERM)
+        shell.send(signal.SIGUSR2)
+        assert shell.succession.serves is None
+        shell.node.drained.callback(None)
 
 
 def test_no_reload_while_draining(shell: Shell) -> None:

@@ -92,6 +92,9 @@ class PretendNode:
     def announce_end(self) -> None:
         self.events.append("announced")
 
+    def set_succeeded(self, *, yes: bool) -> None:
+        self.events.append(f"succeeded: {yes}")
+
     async def drain(self) -> None:
         self.events.append("draining")
         await self.drained
@@ -192,7 +195,7 @@ def test_a_store_that_is_broken_is_told_and_ends_it() -> None:
 
 def test_byte_by_byte() -> None:
     scene = Scene().start()
-    for byte in pack("ping", number=7, serving=1, workers=2):
+    for byte in pack("ping", number=7, serving=1, workers=2, totals=[3, 20, 1]):
         scene.worker.dataReceived(bytes([byte]))
     assert scene.said[-1] == {
         "kind": "pong",
@@ -217,7 +220,7 @@ def test_a_parent_that_sends_nonsense_is_left(
 def test_a_message_that_lacks_something_harms_nothing(logged_failures: LoggedFailures) -> None:
     scene = Scene().start()
     scene.tell("reload", settings={}, keys=[None])
-    scene.tell("ping", number=1, serving=1, workers=1)
+    scene.tell("ping", number=1, serving=1, workers=1, totals=[0, 0, 0])
     assert scene.node.settings is None
     assert scene.said[-1]["kind"] == "pong"
     assert logged_failures.flush(ValueError)
@@ -289,6 +292,25 @@ def test_draining_ends_at_its_time() -> None:
     scene.loop.advance(0)
     assert "aborted" in scene.events
     assert scene.loop.stops == 1
+
+
+def test_one_that_is_succeeded_may_drain_for_longer() -> None:
+    scene = Scene().start(drain_timeout="5s")
+    scene.tell("succeeded", yes=True)
+    scene.tell("drain")
+    scene.loop.advance(3599)
+    assert scene.loop.stops == 0
+    scene.loop.advance(1)
+    scene.loop.advance(0)
+    assert scene.loop.stops == 1
+
+
+def test_the_node_knows_that_it_is_succeeded() -> None:
+    scene = Scene().start()
+    scene.tell("succeeded", yes=True)
+    assert scene.events[-1] == "succeeded: True"
+    scene.tell("cut")
+    scene.loop.advance(0)
 
 
 def test_cut_ends_it_at_once() -> None:

@@ -21,7 +21,8 @@ import pytest
 
 from prove.chromium import Chromium, Page
 from tests.live.test_couchdb_live import Pouch, basic, pouch
-from tests.support.live import CHECKOUT, LiveNode, free_port
+from tests.support.live import CHECKOUT, LiveNode, free_port, sha512_of
+from tests.support.looking import Looking
 from tests.support.programs import require_program
 from tests.support.waiting import until
 
@@ -381,3 +382,23 @@ def test_a_page_of_another_site_shows_nothing(page: Page, origin: Origin) -> Non
     assert page.go(other, 30)
     assert page.run("location.host") == f"other.example:{origin.port}"
     assert page.run(f"width('{origin.url}/files/{origin.digest}?theirs')") == 0
+
+
+def test_the_page_works_behind_a_prefix(page: Page, origin: Origin, tmp_path: Path) -> None:
+    assert page.run("login()") == 200
+    look = Looking(page.browser, page, tmp_path)
+    look.go(f"{origin.url}/files/")
+    look.until("document.getElementById('state-words').textContent === 'Serving'")
+    large = tmp_path / "film.mkv"
+    large.write_bytes(bytes(range(256)) * 40_000)
+    look.choose("#files", large)
+    look.until("document.querySelector('#uploads [data-state=done]')")
+    assert origin.curl(f"/files/{sha512_of(large)}", *origin.login()).body == large.read_bytes()
+    assert look.elsewhere(f"{origin.url}/files") == []
+
+
+def test_the_form_works_behind_a_prefix(page: Page, origin: Origin) -> None:
+    assert page.run("login()") == 200
+    assert page.go(f"{origin.url}/files/", 30)
+    address = page.run("document.getElementById('store-form').action")
+    assert address == f"{origin.url}/files/"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from prove.supervisor import await_end
 from tests.support.confined import calls_of, confine
 from tests.support.live import CHECKOUT, LiveNode, free_port
 from tests.support.programs import require_program
@@ -103,6 +104,22 @@ def test_peers_workers_and_signals(confined: LiveNode, tmp_path: Path) -> None:
         assert confined.end(signal.SIGTERM) == 0
     finally:
         other.end(signal.SIGKILL)
+
+
+def test_another_process_takes_over(confined: LiveNode) -> None:
+    confined.start()
+    digest = confined.put("a", b"a" * 100_000)
+    old = confined.pid
+    os.kill(old, signal.SIGUSR2)
+    _wait_for(confined.log, "has taken over")
+    new = int(confined.log().rpartition("process ")[2].split()[0])
+    try:
+        await_end(old)
+        assert confined.request("GET", f"/{digest}")[2] == b"a" * 100_000
+        assert confined.request("PUT", "/b", b"b" * 100_000)[0] == 201
+    finally:
+        os.kill(new, signal.SIGTERM)
+        await_end(new)
 
 
 def test_tls(confined: LiveNode) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.commanding import Command
 from tests.support.live import LiveNode, free_port
 from tests.support.programs import require_program
 from tests.support.waiting import until
@@ -171,3 +172,25 @@ def test_files_that_cannot_be_used_are_named(
     node = live(*flags, begin=False)
     with pytest.raises(AssertionError, match="peer-cert" if wrong == "half" else wrong):
         node.start()
+
+
+def test_the_command_believes_an_authority_and_shows_a_certificate(
+    live: NewNode, authority: Authority, tmp_path: Path
+) -> None:
+    port, flags = listening(authority, "files")
+    live(*flags)
+    certificate, key = authority.sign("user")
+    stranger = Authority(tmp_path, "others").sign("stranger")
+    command = Command(tmp_path / "user", DTFC_NODE=f"https://127.0.0.1:{port}")
+    believing = ("--cacert", str(authority.certificate))
+
+    codes = [
+        command.run("status", *believing).returncode,
+        command.run("status", *believing, "--cert", str(certificate), "--key", str(key)).returncode,
+        command.run("status").returncode,
+        command.run(
+            *("status", *believing, "--cert", str(stranger[0]), "--key", str(stranger[1]))
+        ).returncode,
+    ]
+
+    assert codes == [0, 0, 1, 1]

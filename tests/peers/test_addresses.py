@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.protocol import Factory, Protocol
 from zope.interface import directlyProvides, implementer, providedBy
 
-from dtfc.peers.addresses import EVERYWHERE, why_not
+from dtfc.peers.addresses import EVERYWHERE, is_public, why_not
 from dtfc.peers.body import PeerLimits
 from dtfc.peers.client import PeerHTTP, open_peer_http
 from dtfc.peers.failure import PeerFailure
@@ -305,3 +305,35 @@ async def test_no_proxy_is_asked(
         closed.bind(("127.0.0.1", 0))
         await ask(Watched(), f"http://127.0.0.1:{closed.getsockname()[1]}")
     assert here[0].count == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "public"),
+    [
+        ("files.example.org", True),
+        ("files.example.org.", True),
+        ("8.8.8.8", True),
+        ("2a01:4f8::1", True),
+        ("[2a01:4f8::1]", True),
+        ("localhost", False),
+        ("files", False),
+        ("files.local", False),
+        ("a.b.internal", False),
+        ("files.home.arpa", False),
+        ("10.0.0.5", False),
+        ("127.0.0.1", False),
+        ("192.168.1.1", False),
+        ("100.64.0.1", False),
+        ("169.254.169.254", False),
+        ("224.0.0.1", False),
+        ("::1", False),
+        ("fd00::1", False),
+        ("fe80::1%lo", False),
+        ("::ffff:10.0.0.5", False),
+        ("64:ff9b::10.0.0.5", False),
+        ("2002:a00:5::", False),
+        ("", False),
+    ],
+)
+def test_what_everybody_can_reach(host: str, public: bool) -> None:  # noqa: FBT001 -- a table
+    assert is_public(host) is public

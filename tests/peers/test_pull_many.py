@@ -295,6 +295,20 @@ def test_a_chunk_that_is_not_is_fetched_from_another_peer() -> None:
     assert [(ask.peer, ask.start) for ask in asks(actions)] == [(B, 0)]
 
 
+def test_a_chunk_that_is_found_wrong_while_the_whole_is_compared_costs_itself_alone() -> None:
+    pull = Pull([A], len(CONTENT) - CHUNK, length=len(CONTENT))
+    (rest,) = asks(pull.begin(0.0))
+    pull.on(answer(rest, len(CONTENT)), 0.1)
+    pull.on(Mapped(A, MAP))
+    pull.on(Got(rest.number, CHUNK))
+    assert Verify() in pull.on(Ended(rest.number))
+
+    assert TakeBack((0,)) in pull.on(Hashed(0, b"x" * 32))
+
+    (again,) = asks(pull.on(Verified(right=False)))
+    assert (again.start, again.end) == (0, CHUNK)
+
+
 def test_a_map_that_agrees_with_nobody_is_believed_no_longer() -> None:
     pull = begun([A], len(CONTENT))
     pull.on(MapWanted())

@@ -29,6 +29,11 @@ FAULTS: dict[str, tuple[str, Callable[[Step], bool]]] = {
     "a tombstone is not synced": ("deletes", lambda s: len(last(s)) == LEAF),
     "a record is not synced": ("everywhere", lambda s: len(last(s)) == LEAF),
     "a partial is not synced": ("loads", lambda s: "/partial/" in s.where),
+    "the bytes of an upload are not synced": (
+        "uploads",
+        lambda s: s.call == "fsync" and "/uploads/" in s.where and ".upload" not in s.where,
+    ),
+    "how far an upload is, is not synced": ("uploads", lambda s: ".upload" in s.where),
     "the log is not synced": ("groups", lambda s: s.call == "fdatasync"),
     "the tree is not synced before the log turns over": (
         "deleted groups",

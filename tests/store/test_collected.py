@@ -75,7 +75,7 @@ def test_it_left_no_tombstone(store: Store) -> None:
 
 def test_it_comes_back_with_all_its_names(store: Store) -> None:
     put(store)
-    store.add_name(DIGEST, "another")
+    store.store_again(DIGEST, "another")
     before = store.stat(DIGEST)
     collect(store)
     assert store.collected.restore(DIGEST) == before

@@ -139,7 +139,7 @@ class TestALogAndNames:
 
     def test_a_name_that_came_later_stays(self, dead: tuple[str, Digest]) -> None:
         base, digest = dead
-        self.store.add_name(digest, "later")
+        self.store.store_again(digest, "later")
         os.unlink(self.store.layout.data(digest))
         assert self.names_after(base, digest) == ("from the log", "later")
 
@@ -162,7 +162,7 @@ def test_a_replay_that_was_cut_off_keeps_names_that_came_later(
     store = open_store(base, fan_out=2, reserve=0)
     (result,) = store.together().put([Small(b"small", "from the log")])
     assert isinstance(result, Stored)
-    store.add_name(result.info.digest, "later")
+    store.store_again(result.info.digest, "later")
     os.unlink(store.layout.data(result.info.digest))
     copy = str(tmp_path / "copy")
     shutil.copytree(base, copy)

@@ -265,14 +265,14 @@ def test_put_over_a_deletion_that_was_cut_off_begins_anew(store: Store) -> None:
 
 def test_name_is_added(store: Store) -> None:
     put(store, "a")
-    store.add_name(DIGEST, "b")
+    store.store_again(DIGEST, "b")
     assert store.stat(DIGEST).names == ("a", "b")
 
 
 def test_name_is_durable_when_it_is_acknowledged(store: Store, disk: FailingDisk) -> None:
     put(store, "a")
     disk.record()
-    store.add_name(DIGEST, "b")
+    store.store_again(DIGEST, "b")
     folder = store.layout.folder(DIGEST)
     placed = disk.calls.index(("rename", f"{folder}/filename"))
     assert ("fsync", folder) in disk.calls[placed:]
@@ -280,13 +280,13 @@ def test_name_is_durable_when_it_is_acknowledged(store: Store, disk: FailingDisk
 
 def test_name_of_what_is_not_here(store: Store) -> None:
     with pytest.raises(Absent):
-        store.add_name(DIGEST, "a")
+        store.store_again(DIGEST, "a")
 
 
 def test_name_of_what_was_deleted(store: Store) -> None:
     store.delete(DIGEST)
     with pytest.raises(Absent) as raised:
-        store.add_name(DIGEST, "a")
+        store.store_again(DIGEST, "a")
     assert raised.value.deleted
 
 
@@ -294,20 +294,20 @@ def test_name_of_what_is_forbidden(store: Store) -> None:
     put(store)
     touch(store, 403)
     with pytest.raises(Denied):
-        store.add_name(DIGEST, "b")
+        store.store_again(DIGEST, "b")
 
 
 def test_name_that_cannot_be_kept(store: Store) -> None:
     put(store)
     with pytest.raises(BadName):
-        store.add_name(DIGEST, "")
+        store.store_again(DIGEST, "")
 
 
 def test_names_are_bounded(small: Store) -> None:
     put(small, None)
     lines = "".join(f"{number}\n" for number in range(1500))
     Path(small.layout.names(DIGEST)).write_text(lines)
-    small.add_name(DIGEST, "new")
+    small.store_again(DIGEST, "new")
     names = Path(small.layout.names(DIGEST)).read_text().split()
     assert len(names) == 1000
     assert (names[0], names[-1]) == ("501", "new")

@@ -228,7 +228,7 @@ def test_what_was_put_after_a_deletion_stays(begun: tuple[Store, Together]) -> N
 
 def test_a_name_that_came_later_stays_the_current_one(begun: tuple[Store, Together]) -> None:
     store, together = begun
-    store.add_name(DIGESTS[0], "later")
+    store.store_again(DIGESTS[0], "later")
     data = writable(store.layout.folder(DIGESTS[0]), "data")
     base = cut_power(store, together)
     os.truncate(data, 0)

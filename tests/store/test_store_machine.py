@@ -183,11 +183,11 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=blob, name=name.filter(bool))
     def add_name(self, data: bytes, name: str) -> None:
         if self.readable(data):
-            self.store.add_name(Digest.of(data), name)
+            self.store.store_again(Digest.of(data), name)
             self.blobs[data] = with_name(self.blobs[data], name)
         else:
             with pytest.raises((Absent, Denied)):
-                self.store.add_name(Digest.of(data), name)
+                self.store.store_again(Digest.of(data), name)
 
     @rule(data=blob)
     def delete(self, data: bytes) -> None:

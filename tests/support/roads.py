@@ -17,15 +17,21 @@ from dtfc.access.verbs import Verb
 from dtfc.digest import Digest
 from dtfc.disk import DiskThreads
 from dtfc.http.heads import Limits
+from dtfc.peers.failure import PeerFailure
+from dtfc.peers.listing import Peer
 from dtfc.peers.loader import Loader
+from dtfc.peers.mirrors import Mirrors
+from dtfc.peers.picker import Picker
 from dtfc.peers.roster import Roster
 from dtfc.store.blobs import open_store
+from dtfc.store.chunkmap import CHUNK
 from dtfc.store.watched import SETTLED
 from dtfc.web.accesslog import Entry
 from dtfc.web.blobs import Blobs, Terms
 from dtfc.web.fastlane import FastLane, Match
 from dtfc.web.gate import OWN_NAMES, Gate
 from dtfc.web.hotblobs import HotBlobs
+from dtfc.web.metalink import Links
 from dtfc.web.receivers import Bound
 from dtfc.web.routes import Routes
 from dtfc.web.site import Bounds, Site
@@ -43,13 +49,23 @@ DIGEST = Digest.of(CONTENT)
 EMPTY = Digest.of(b"")
 PERCENT = Digest.of(b"percent")
 
+#: Of more than one piece: its answers name who else has it.
+LARGE_CONTENT = random.Random(4).randbytes(CHUNK + 5)
+LARGE = Digest.of(LARGE_CONTENT)
+ELSEWHERE = "https://b.example:443"
+
 
 class TwoRoads:
     """One store behind two ports: one with a fast lane, one without."""
 
     def __init__(self, folder: Path, bound: Bound | None = None) -> None:
         self.store = open_store(str(folder / "store"), fan_out=2)
-        for name, content in (("photo.jpg", CONTENT), ("empty", b""), ("100%s.txt", b"percent")):
+        for name, content in (
+            ("photo.jpg", CONTENT),
+            ("empty", b""),
+            ("100%s.txt", b"percent"),
+            ("large.iso", LARGE_CONTENT),
+        ):
             intake = self.store.intake(None)
             intake.write([content])
             intake.commit(name)
@@ -72,6 +88,12 @@ class TwoRoads:
             hot=self.hot,
             bound=bound,
         )
+        # One that is known to have it, and that answers no question.
+        self.picker = Picker(OnePeer(), lambda: 1.0)
+        self.picker.has(ELSEWHERE, LARGE, reactor.seconds())
+        silent: Any = Silent()
+        self.blobs.links = links = Links(Mirrors(self.picker, silent, reactor))
+        self.hot.still = links.still
         status = Status(
             self.store,
             self.disk,
@@ -131,6 +153,19 @@ class TwoRoads:
         self.hot.clear()
         self.disk.stop()
         self.store.close()
+
+
+class OnePeer:
+    me = None
+    peers = (Peer(ELSEWHERE, zone="de"),)
+
+    def current(self) -> tuple[Peer, ...]:
+        return self.peers
+
+
+class Silent:
+    async def ask(self, *_args: Any, **_more: Any) -> None:
+        raise PeerFailure("it says nothing")
 
 
 class NoPeers(Loader):

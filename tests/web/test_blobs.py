@@ -111,7 +111,7 @@ class Served:
             hot=HotBlobs(0),
         )
         self.changes: list[RosterChange] = []
-        status = Status(
+        self.status = Status(
             self.store,
             disk,
             Roster(None),
@@ -121,7 +121,7 @@ class Served:
             clock=Clock(),
             changed=self.changes.append,
         )
-        self._resource = Routes(self.blobs, status).app.resource()
+        self._resource = Routes(self.blobs, self.status).app.resource()
         self._new_wire = new_wire
 
     def ask(self, method: str, path: str, body: bytes | None = None, **fields: str) -> Answer:
@@ -773,8 +773,47 @@ class TestOther:
 
         assert len(served.changes) == 1
 
-    def test_the_front_page(self, served: Served) -> None:
-        answer = served.ask("GET", "/")
 
-        assert answer.fields["content-type"] == "text/html; charset=utf-8"
-        assert b"<form" in answer.body
+class TestNothingNeedBeSent:
+    """A client that waits for 100 Continue, and promises what is here already."""
+
+    def waiting(self, served: Served, path: str, length: int = len(HELLO)) -> Any:
+        wire = served.wire()
+        wire.send(
+            f"PUT {path} HTTP/1.1\r\nHost: localhost\r\n"
+            f"Content-Length: {length}\r\nExpect: 100-continue\r\n\r\n".encode()
+        )
+        return wire
+
+    def test_of_what_is_here(self, served: Served) -> None:
+        served.ask("PUT", "/old", HELLO)
+
+        assert self.waiting(served, f"/{DIGEST}/new").statuses == [200]
+
+    def test_the_new_name_is_kept(self, served: Served) -> None:
+        served.ask("PUT", "/old", HELLO)
+        self.waiting(served, f"/{DIGEST}/new")
+
+        assert served.store.stat(DIGEST).names == ("old", "new")
+
+    def test_but_of_what_is_not_here(self, served: Served) -> None:
+        assert self.waiting(served, f"/{DIGEST}/new").statuses == [100]
+
+    def test_but_without_the_right_to_read(self, served: Served) -> None:
+        served.ask("PUT", "/old", HELLO)
+        served.gate.policy = Policy(anonymous=frozenset({Verb.PUT}))
+
+        assert self.waiting(served, f"/{DIGEST}/new").statuses == [100]
+
+    def test_but_with_another_length(self, served: Served) -> None:
+        served.ask("PUT", "/old", HELLO)
+
+        assert self.waiting(served, f"/{DIGEST}/new", 6000).statuses == [100]
+
+    def test_but_of_what_has_rotted(self, served: Served) -> None:
+        served.ask("PUT", "/old", HELLO)
+        path = Path(served.store.layout.data(DIGEST))
+        path.chmod(0o600)
+        path.write_bytes(b"x" * len(HELLO))
+
+        assert self.waiting(served, f"/{DIGEST}/new").statuses == [100]

@@ -64,7 +64,7 @@ class Served:
             clock=Clock(),
         )
         pages = DeletionPages(self.node.deletions, self.gate)
-        self._resource = Routes(blobs, status, pages).app.resource()
+        self._resource = Routes(blobs, status, deletions=pages).app.resource()
         self._new_wire = new_wire
 
     def ask(self, method: str, path: str, body: bytes | None = None, **fields: str) -> Answer:

@@ -24,7 +24,7 @@ from dtfc.store.watched import SETTLED
 from dtfc.web.fastlane import Tails, _one_range
 from dtfc.web.hotblobs import HotBlob, HotBlobs
 from dtfc.web.source import BlobSource
-from tests.support.roads import CONTENT, DIGEST, EMPTY, PERCENT, TwoRoads
+from tests.support.roads import CONTENT, DIGEST, ELSEWHERE, EMPTY, LARGE, PERCENT, TwoRoads
 
 reactor: Any = _reactor
 
@@ -78,7 +78,7 @@ PATHS = [b"", b"/nopeerload", b"?", b"?name=x.png", b"?name=x.png&inline=1", b"/
 
 def some_head(source: random.Random) -> bytes:
     method = source.choices([b"GET", b"HEAD"], [9, 1])[0]
-    digest = source.choices([DIGEST, EMPTY, PERCENT], [6, 1, 1])[0].hex.encode()
+    digest = source.choices([DIGEST, EMPTY, PERCENT, LARGE], [6, 1, 1, 1])[0].hex.encode()
     if source.random() < 0.05:
         digest = digest.upper()
     path = source.choices(PATHS, [12, 2, 1, 1, 1, 1])[0]
@@ -96,7 +96,7 @@ async def test_both_roads_give_the_same_answer(roads: TwoRoads) -> None:
     heads = [some_head(source) for _ in range(1500)]
 
     def compare() -> list[tuple[bytes, bytes, bytes]]:
-        for digest in (DIGEST, EMPTY, PERCENT):
+        for digest in (DIGEST, EMPTY, PERCENT, LARGE):
             roads.warm(digest)
         different = []
         with roads.connect(0) as fast, roads.connect(1) as tree:
@@ -108,6 +108,52 @@ async def test_both_roads_give_the_same_answer(roads: TwoRoads) -> None:
 
     assert await deferToThread(compare) == []
     assert len(roads.hits) > 200
+
+
+def links_in(answer: bytes) -> list[bytes]:
+    head = answer.partition(b"\r\n\r\n")[0].split(b"\r\n")
+    return [line.partition(b"; ")[2] for line in head if line.startswith(b"Link: ")]
+
+
+@pytest.mark.parametrize(
+    ("path", "links"),
+    [
+        (
+            b"",
+            [
+                b"rel=duplicate; pri=1; geo=de",
+                b'rel=describedby; type="application/metalink4+xml"',
+            ],
+        ),
+        (b"/nopeerload", []),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_the_fast_lane_names_who_else_has_it(
+    roads: TwoRoads, path: bytes, links: list[bytes]
+) -> None:
+    head = b"GET /%b%b HTTP/1.1\r\nHost: a\r\nRange: bytes=0-9\r\n\r\n"
+
+    def ask() -> bytes:
+        roads.warm(LARGE)
+        with roads.connect(0) as connection:
+            return connection.ask(head % (LARGE.hex.encode(), path))
+
+    answer = await deferToThread(ask)
+
+    assert (len(roads.hits), links_in(answer)) == (1, links)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_known_of_others_since_is_said_soon(roads: TwoRoads) -> None:
+    await deferToThread(roads.warm, LARGE)
+    roads.hot.drop_changed()
+    before = roads.hot.has(LARGE.hex.encode())
+    roads.picker.lacks(ELSEWHERE, LARGE, reactor.seconds())
+
+    roads.hot.drop_changed()
+
+    assert (before, roads.hot.has(LARGE.hex.encode())) == (True, False)
 
 
 @pytest_twisted.ensureDeferred

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -624,12 +625,91 @@ class TestTooMany:
 
 
 class TestDraining:
-    def test_an_idle_connection_is_closed(self, new_wire: NewWire) -> None:
-        wire = new_wire(ok)
+    def test_an_idle_connection_is_closed_after_a_last_call(self, new_wire: NewWire) -> None:
+        wire = new_wire(ok, last_call=2)
+        wire.pass_time(5)
+
+        wire.site.drain()
+
+        wire.pass_time(1)
+        assert not wire.transport.disconnecting
+        wire.pass_time(1)
+        assert wire.transport.disconnecting
+
+    def test_what_came_and_was_not_read_is_not_lost(self, new_wire: NewWire) -> None:
+        wire = new_wire(ok, last_call=0)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.send(b"G")
+            wire.transport.socket = ours
+
+            wire.site.drain()
+
+            assert not wire.transport.disconnecting
+
+    def test_or_at_once(self, new_wire: NewWire) -> None:
+        wire = new_wire(ok, last_call=0)
 
         wire.site.drain()
 
         assert wire.transport.disconnecting
+
+    def test_who_asks_meanwhile_is_answered_and_told(self, new_wire: NewWire) -> None:
+        wire = new_wire(ok)
+        wire.send(GET)
+        wire.site.drain()
+
+        wire.send(GET)
+
+        assert wire.statuses == [200, 200]
+        assert wire.got.count(b"Connection: close") == 1
+        assert wire.transport.half_closed
+
+    def test_who_was_not_told_in_the_answer_may_ask_once_more(self, new_wire: NewWire) -> None:
+        wire = new_wire()
+        wire.send(GET)
+        wire.requests[0].setResponseCode(200)
+        wire.requests[0].write(b"begun")
+        wire.site.drain()
+        wire.requests[0].finish()
+
+        wire.send(GET)
+        ok(wire.requests[1])
+
+        assert wire.statuses == [200, 200]
+        assert wire.got.count(b"Connection: close") == 1
+
+    def test_who_is_succeeded_waits_as_ever(self, new_wire: NewWire) -> None:
+        wire = new_wire(ok, last_call=1, idle=30)
+        wire.site.succeeded = True
+
+        wire.site.drain()
+
+        wire.pass_time(29)
+        assert not wire.transport.disconnecting
+        wire.pass_time(1)
+        assert wire.transport.disconnecting or wire.transport.half_closed
+
+    def test_who_is_succeeded_is_not_about_to_leave(self, new_wire: NewWire) -> None:
+        wire = new_wire(ok)
+        wire.site.succeeded = True
+
+        wire.site.drain()
+
+        assert not wire.site.leaving
+        wire.lose()
+
+    def test_who_had_no_room_is_let_in(self, new_wire: NewWire) -> None:
+        wire = new_wire(ok, connections=1)
+        transport = type(wire.transport)()
+        channel = wire.site.buildProtocol(None)
+        channel.makeConnection(transport)
+        wire.site.drain()
+
+        wire.channel.connectionLost(Failure(ConnectionDone()))
+
+        assert channel in wire.site.channels
+        assert not transport.disconnecting
 
     def test_a_request_in_flight_is_finished(self, new_wire: NewWire) -> None:
         wire = new_wire()

@@ -26,6 +26,7 @@ from twisted.web import http, server
         (FileDescriptor, "doWrite"),
         (FileDescriptor, "_writeDisconnecting"),
         (tcp.Port, "transport"),
+        (tcp.Port, "_shouldShutdown"),
         (unix.Port, "transport"),
         (tcp.Connection, "TLS"),
         (tcp.Connection, "writeSomeData"),

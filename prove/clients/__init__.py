@@ -1,0 +1,1 @@
+"""Programs of other people's libraries that upload: run by themselves, not imported."""
