@@ -29,7 +29,7 @@ NOT_RUN = {
     "mirror.md": 4,
     "proof.md": 2,
     "protocol.md": 13,
-    "running.md": 15,
+    "running.md": 16,
 }
 
 
