@@ -8,7 +8,7 @@
 #   make simulate a flash crowd of NODES nodes: the scaling table (NODES=10,100,1000)
 #   make cluster whole nodes in a test tube, from a fresh seed on (ARGS="--seeds 1000 --jobs 2")
 #   make profile where a node's time goes        (ARGS=4: under the load of row 4)
-#   make docs    the site in site/, and what is made for it from the code
+#   make docs    the site in site/, and what is made from the code: settings, metrics, parts of man/
 #   make dist    a wheel and a source distribution, in dist/
 #   make deb     a Debian package, in dist/; asks PyPI for the libraries that are in it
 #   make clean   take all of it away, but not the store
@@ -60,8 +60,8 @@ profile: $(VENV)/for-test
 docs: $(VENV)/for-docs
 	$(BIN)/python -m dtfc.settings --toml > etc/dtfc.toml
 	$(BIN)/python -m dtfc.settings --update docs/running.md
-	$(BIN)/python -m dtfc.cli.manual man
 	$(BIN)/python -m dtfc.web docs/metrics.md etc/prometheus-alerts.yml
+	$(BIN)/python -m dtfc.cli.manual man
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 dist: $(VENV)/for-test

@@ -97,14 +97,14 @@ class _Watcher:
     def failed(self, peer: str) -> None:
         """The transfer asks another one."""
 
-    def fetched(self, peer: str, result: str) -> None:
-        """Nobody counts."""
-
     def has(self, peer: str) -> None:
         """It is asked anyway."""
 
     def lacks(self, peer: str) -> None:
         """The transfer knows."""
+
+    def fetched(self, peer: str, result: str) -> None:
+        """A program counts nothing."""
 
 
 class Fetching:

@@ -382,7 +382,15 @@ class Deletions:
         """
         return self._memory.pending_count()
 
-    def pending_by_peer(self) -> dict[str, tuple[int, float]]:
+    def pending_by_peer(self) -> dict[str, int]:
+        """Return how many acknowledgements of each peer are missing (blocks).
+
+        Raises:
+            StoreFailure: the catalog cannot be read.
+        """
+        return self._memory.pending_by_peer()
+
+    def pending_since(self) -> dict[str, tuple[int, float]]:
         """Return how many acknowledgements of each peer are missing, and since when (blocks).
 
         Returns:
@@ -392,7 +400,7 @@ class Deletions:
         Raises:
             StoreFailure: the catalog cannot be read.
         """
-        return dict.fromkeys(self._peers(), (0, 0.0)) | self._memory.pending_by_peer()
+        return dict.fromkeys(self._peers(), (0, 0.0)) | self._memory.pending_since()
 
     def remembered(self) -> int:
         """Return how many records there are (blocks).

@@ -300,7 +300,19 @@ class Memory:
         query = "SELECT count(*) FROM deliveries WHERE state = 'pending'"
         return int(self._catalog.read(query)[0][0])
 
-    def pending_by_peer(self) -> dict[str, tuple[int, float]]:
+    def pending_by_peer(self) -> dict[str, int]:
+        """Say how many deliveries to each peer have not been made.
+
+        Raises:
+            StoreFailure: the catalog cannot be read.
+        """
+        query = (
+            "SELECT peer, count(*) FROM deliveries WHERE state = 'pending'"
+            " GROUP BY peer ORDER BY peer"
+        )
+        return dict(self._catalog.read(query))
+
+    def pending_since(self) -> dict[str, tuple[int, float]]:
         """Return how many deliveries have not been made, and since when the oldest was to be.
 
         Returns:

@@ -82,7 +82,7 @@ class Sources:
         loads: what is being loaded from peers.
         peers: how they are.
         scrub: how far it is, and the seconds from one pass to the next; 0 for none (blocks).
-        pending: missing acknowledgements of deletions, by peer, and since when (blocks).
+        pending: missing acknowledgements of deletions, by peer (blocks).
         queue: how many blobs lack copies; None where nothing is copied.
         couchdb: what is done beside it; None where nothing is.
     """
@@ -93,7 +93,7 @@ class Sources:
     loads: Callable[[], Sequence[LoadStatus]] = tuple
     peers: Callable[[], Sequence[PeerStatus]] = tuple
     scrub: Callable[[], tuple[Progress, float]] | None = None
-    pending: Callable[[], Mapping[str, tuple[int, float]]] = dict
+    pending: Callable[[], Mapping[str, int]] = dict
     queue: Callable[[], Length | None] = lambda: None
     couchdb: Callable[[], Awaitable[CouchStatus | None]] = field(default=_no_couchdb)
 
@@ -212,7 +212,7 @@ class Overview:
         }
 
     def _of_deletions(self) -> dict[str, Any]:
-        pending = {peer: count for peer, (count, _) in self._sources.pending().items() if count}
+        pending = self._sources.pending()
         return {
             "pending": sum(pending.values()),
             "peers": [{"url": peer, "pending": count} for peer, count in pending.items()],

@@ -62,7 +62,7 @@ def deletion_families(deletions: Deletions) -> Iterator[Family]:
 
 def tombstone_families(deletions: Deletions) -> Iterator[Family]:
     """Yield what the node remembers of deletions (asks the catalog)."""
-    pending = deletions.pending_by_peer()
+    pending = deletions.pending_since()
     missing = {peer: count for peer, (count, _) in pending.items()}
     oldest = {peer: made for peer, (_, made) in pending.items()}
     yield told_by("dtfc_tombstones_pending", "peer", missing)

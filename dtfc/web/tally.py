@@ -31,14 +31,17 @@ _OF_FIRST_PART = {
     b"deletions": DELETIONS,
     b"uploads": UPLOADS,
     b"couchdb": COUCHDB,
+    b"page": FRONT,
     b"health.html": NODE,
+    b"status.json": NODE,
     b"livez": NODE,
     b"readyz": NODE,
     b"metrics": NODE,
     b"files.json": NODE,
     b"refreshpeers.html": NODE,
 }
-_ABOUT_BLOBS = (b"/info", b"/chunks", b"/ffmetadata")
+_ABOUT_BLOBS = (b"/info", b"/chunks", b"/ffmetadata", b".meta4", b".torrent")
+_BEHIND = (b"", b"/", b".")
 _HEX = b"0123456789abcdefABCDEF"
 
 
@@ -49,12 +52,14 @@ def route_of(path: bytes) -> str:
         path: as it came, without its query.
     """
     rest = path[129:]
-    if len(path) >= 129 and (not rest or rest[:1] == b"/") and not path[1:129].strip(_HEX):
+    if len(path) >= 129 and rest[:1] in _BEHIND and not path[1:129].strip(_HEX):
         if not rest or rest == b"/nopeerload":
             return BLOB
         if rest == b"/allpeers":
             return DELETIONS
-        return ABOUT if rest in _ABOUT_BLOBS else BLOB
+        if rest in _ABOUT_BLOBS:
+            return ABOUT
+        return NAME if rest[:1] == b"." else BLOB
     first, slash, _ = path[1:].partition(b"/")
     if path == b"*":
         return OTHER

@@ -190,7 +190,7 @@ class TestReceipts:
     def test_what_is_pending_is_told_by_peer(self, memory: Memory) -> None:
         name = self.made(memory, "http://a", "http://b")
         memory.delivered("http://a", [(name, "acknowledged")], "now")
-        pending = memory.pending_by_peer()
+        pending = memory.pending_since()
         assert {peer: count for peer, (count, _) in pending.items()} == {"http://b": 1}
         assert pending["http://b"][1] > 0
 

@@ -49,6 +49,8 @@ class Reader:
             "PATH": f"{folder}/.venv/bin:{os.environ['PATH']}:/usr/sbin:/sbin",
             "PYTHONPATH": str(CHECKOUT),
             "HOME": str(folder),
+            # Without it dtfc asks 8080, which is another port here.
+            "DTFC_NODE": f"http://localhost:{self._ports['8080']}",
         }
         self._shell = subprocess.Popen(
             ["bash", "--norc"],

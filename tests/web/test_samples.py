@@ -5,8 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtfc.web.families import REQUESTS, Family, told
-from dtfc.web.metricnames import METRICS
+from dtfc.web.families import told, told_by
 from dtfc.web.samples import Sample, Samples, Totals, totals_of
 
 
@@ -72,7 +71,7 @@ def test_no_rate_is_below_nothing(counts: list[int]) -> None:
 
 def test_totals_are_found_among_metrics() -> None:
     families = [
-        Family(METRICS[REQUESTS], {(("code", "200"),): 3, (("code", "404"),): 2}),
+        told_by("dtfc_http_requests", "code", {"200": 3, "404": 2}),
         told("dtfc_http_sent_bytes", 70),
         told("dtfc_http_received_bytes", 9),
         told("dtfc_chunks_corrupt", 1),
