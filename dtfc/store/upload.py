@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dtfc.digest import Digest
-from dtfc.errors import WrongDigest, WrongLength
+from dtfc.errors import DtfcError, WrongDigest, WrongLength
 from dtfc.store.chunkmap import CHUNK
 from dtfc.store.door import Door, Whole
 from dtfc.store.uploadstate import SLOTS
@@ -84,6 +84,7 @@ class Upload:
         self._door = door
         self._volume = volume
         self._part_from: int | None = None
+        self._lost: DtfcError | None = None
         # Who hashes holds it, and who changes what was hashed.
         self._hashing = threading.Lock()
         if source.fd >= 0:
@@ -178,7 +179,7 @@ class Upload:
         if not right and start is not None:
             self._cut_to(start)
         if right:
-            self._volume.sync(self._source.fd, "make an upload durable")
+            self._make_durable()
             self._place = replace(self._place, offset=self.offset)
         self._place = replace(self._place, unproven=False)
         self._note(durable=right)
@@ -191,6 +192,9 @@ class Upload:
             NoSpace, StoreFailure: as the operating system says; what was there
                 before stays.
         """
+        if self._lost is not None:
+            # These belong behind bytes that are not there any more.
+            raise self._lost
         size = sum(map(len, blocks))
         if self.length is not None and self.offset + size > self.length:
             raise WrongLength(self.length, self.offset + size)
@@ -248,10 +252,31 @@ class Upload:
         """
         counts = self.offset if self._part_from is None else self._part_from
         if self._source.fd >= 0 and counts != self._place.offset:
-            self._volume.sync(self._source.fd, "make an upload durable")
+            before = self._place.offset
+            self._make_durable()
             self._place = replace(self._place, offset=counts)
-            self._note(durable=True)
+            try:
+                self._note(durable=True)
+            except DtfcError:
+                # Nobody is told of it before it is noted.
+                self._place = replace(self._place, offset=before)
+                raise
         return counts
+
+    def _make_durable(self) -> None:
+        """Make the bytes durable; those that cannot be are taken away.
+
+        The kernel forgets what it could not write: the next fsync would succeed, and
+        the whole would be a blob that has the right digest and the wrong bytes.
+        """
+        if self._lost is not None:
+            raise self._lost
+        try:
+            self._volume.sync(self._source.fd, "make an upload durable")
+        except DtfcError as error:
+            self._lost = error
+            self._cut_to(self._place.offset)
+            raise
 
     def _note(self, *, durable: bool) -> None:
         self._place = replace(self._place, number=self._place.number + 1)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,16 @@ from pathlib import Path
 import pytest
 
 from dtfc.digest import Digest
-from dtfc.errors import Busy, Denied, NoSpace, UnknownUpload, WrongDigest, WrongLength
+from dtfc.errors import (
+    Busy,
+    Denied,
+    NoSpace,
+    StoreFailure,
+    UnknownUpload,
+    WrongDigest,
+    WrongLength,
+)
+from dtfc.store import durable
 from dtfc.store.blobs import Store, open_store
 from dtfc.store.upload import Upload
 from dtfc.store.uploads import STATE, Spool, Uploads
@@ -223,6 +234,80 @@ def test_what_does_not_count_is_cut_off(store: Store, again: Callable[[], Upload
     fed(again().take(upload.name), BYTES[1_000_000:]).enter()
 
     assert stored(store) == BYTES
+
+
+class FailsOnce:
+    """An fsync that fails for the first of certain files, and succeeds from then on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, of: Callable[[str], bool]) -> None:
+        self._of = of
+        self._failed = False
+        self._sync = durable.sync
+        monkeypatch.setattr(durable, "sync", self)
+
+    def __call__(self, fd: int) -> None:
+        if not self._failed and self._of(os.readlink(f"/proc/self/fd/{fd}")):
+            self._failed = True
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        self._sync(fd)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the names of descriptors are in Linux' /proc")
+def test_bytes_that_could_not_be_made_durable_have_to_come_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = fed(begun(store), BYTES[:1000])
+    upload.sync()
+    fed(upload, BYTES[1000:2000])
+    FailsOnce(monkeypatch, lambda path: path.endswith(upload.name))
+    with pytest.raises(StoreFailure):
+        upload.sync()
+
+    upload.close()
+
+    assert store.uploads.take(upload.name).offset == 1000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the names of descriptors are in Linux' /proc")
+def test_nothing_is_written_behind_them(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload = fed(begun(store), BYTES[:1000])
+    FailsOnce(monkeypatch, lambda path: path.endswith(upload.name))
+    with pytest.raises(StoreFailure):
+        upload.sync()
+
+    with pytest.raises(StoreFailure):
+        upload.write([BYTES[1000:2000]])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the names of descriptors are in Linux' /proc")
+def test_after_them_it_ends_right(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload = fed(begun(store), BYTES)
+    FailsOnce(monkeypatch, lambda path: path.endswith(upload.name))
+    with pytest.raises(StoreFailure):
+        upload.sync()
+    upload.close()
+
+    fed(store.uploads.take(upload.name), BYTES).enter()
+
+    assert stored(store) == BYTES
+
+
+def test_an_offset_that_could_not_be_noted_is_noted_again(
+    store: Store, again: Callable[[], Uploads], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = fed(begun(store), BYTES[:1000])
+    with monkeypatch.context() as patched:
+        patched.setattr(store.uploads, "note", _no_note)
+        with pytest.raises(StoreFailure):
+            upload.sync()
+
+    upload.sync()
+
+    assert again().durable(upload.name) == 1000
+
+
+def _no_note(*_args: object, **_options: object) -> None:
+    raise StoreFailure("note how far an upload is", OSError(errno.EIO, "no"))
 
 
 def test_a_file_shorter_than_it_was_is_believed(store: Store, again: Callable[[], Uploads]) -> None:
