@@ -62,6 +62,7 @@ class Held:
         self._waiting: list[Deferred[None]] = []
         self._durable_from = 0
         self._released = False
+        self._ended = False
         self._checksum: Any = None
         self._gap = False
         self._finishing: Deferred[None] | None = None
@@ -76,6 +77,16 @@ class Held:
         if self._upload is None:
             raise LookupError("this upload was not taken")
         return self._upload
+
+    @property
+    def taken(self) -> bool:
+        """Whether it was taken."""
+        return self._upload is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether somebody else wants to go on with it."""
+        return self._ended
 
     # -- for whoever gives it ---------------------------------------------------------
 
@@ -96,7 +107,12 @@ class Held:
         return waiting
 
     def end(self) -> None:
-        """Let somebody else go on with it."""
+        """Let somebody else go on with it; a body that is only begun later ends at once."""
+        self._ended = True
+        self.yield_body()
+
+    def yield_body(self) -> None:
+        """Let somebody else go on with it, if a body is what it is held for now."""
         if self._body is not None:
             self._body.fail_with(Superseded())
 
@@ -179,6 +195,8 @@ class Held:
         coming = upload.offset
         self._hash_beside()
         self._body = body
+        if self._ended:
+            body.fail_with(Superseded())
         self._gap = complete = False
         in_hand: Sequence[bytes] = ()
         try:
@@ -293,33 +311,39 @@ class Uploading:
         Raises:
             UnknownUpload: there is none.
             Busy: somebody is at it, and does not stop.
+            Superseded: while another process was at it somebody else came.
             StoreFailure: as the operating system says.
         """
+        while (other := self._held.get(name)) is not None:
+            if not patient:
+                raise Busy("this upload")
+            gone = other.gone()
+            other.end()
+            await gone
+        held = Held(name, self._disk)
+        self._hold(held)
+        try:
+            await self._fetch(held, patient=patient)
+        except BaseException:
+            self.release(held)
+            raise
+        return held
+
+    async def _fetch(self, held: Held, *, patient: bool) -> None:
+        """Take an upload as soon as no other process has it."""
         ends = self._clock.seconds() + PATIENCE
         while True:
-            other = self._held.get(name)
-            if other is None:
-                held = Held(name, self._disk)
-                self._hold(held)
-                try:
-                    await held.fetch(lambda: self.uploads.take(name))
-                except Busy:
-                    self.release(held)
-                    if not patient or self._clock.seconds() > ends:
-                        raise
-                    await self._disk.run(self.uploads.wish, name)
-                    await deferLater(self._clock, _TRY_SECONDS)
-                except BaseException:
-                    self.release(held)
+            try:
+                await held.fetch(lambda: self.uploads.take(held.name))
+            except Busy:
+                if not patient or self._clock.seconds() > ends:
                     raise
-                else:
-                    return held
-            elif not patient:
-                raise Busy("this upload")
+                if held.ended:
+                    raise Superseded from None
             else:
-                gone = other.gone()
-                other.end()
-                await gone
+                return
+            await self._disk.run(self.uploads.wish, held.name)
+            await deferLater(self._clock, _TRY_SECONDS)
 
     def release(self, held: Held) -> None:
         """Let go of an upload; harmless when repeated."""
@@ -339,9 +363,10 @@ class Uploading:
     def _look_at_all(self) -> None:
         for held in list(self._held.values()):
             held.hurry()
-            if self.shared:
+            # Before it is taken the wish is our own.
+            if self.shared and held.taken:
                 self._disk.run(self.uploads.is_wanted, held.name).addCallbacks(
-                    lambda wanted, held=held: held.end() if wanted else None,
+                    lambda wanted, held=held: held.yield_body() if wanted else None,
                     lambda _failure: None,
                 )
 

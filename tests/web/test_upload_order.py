@@ -8,11 +8,13 @@ from typing import Any, ParamSpec, TypeVar
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.task import Clock
 
-from dtfc.errors import ConnectionGone, NoSpace, TooLarge
+from dtfc.disk import InlineDisk
+from dtfc.errors import Busy, ConnectionGone, NoSpace, Superseded, TooLarge
 from dtfc.web.body import RequestBody
 from dtfc.web.ingest import BLOCK
-from dtfc.web.uploading import Held
+from dtfc.web.uploading import Held, Uploading
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,6 +61,9 @@ class Paper:
             self._fails -= 1
             raise NoSpace(1, 0, 0)
         self.written += b"".join(blocks)
+
+    def close(self) -> None:
+        pass
 
 
 def receiving(paper: Paper, *, most: int | None = None) -> tuple[Slow, RequestBody, Any]:
@@ -119,6 +124,62 @@ def test_behind_bytes_that_were_too_many_nothing_is_written() -> None:
     with pytest.raises(TooLarge):
         _result_of(receive)
     assert paper.written == A
+
+
+class Papers:
+    """The uploads of a store; another process has the one that is wanted, ``busy`` times."""
+
+    def __init__(self, busy: int = 0) -> None:
+        self._busy = busy
+
+    def take(self, _name: str) -> Paper:
+        if self._busy:
+            self._busy -= 1
+            raise Busy("this upload")
+        return Paper()
+
+    def wish(self, _name: str) -> None:
+        pass
+
+    def is_wanted(self, _name: str) -> bool:
+        return False
+
+
+def taking(uploading: Uploading) -> list[Any]:
+    """Ask for an upload; return where it will be, or what went wrong."""
+    got: list[Any] = []
+    Deferred.fromCoroutine(uploading.take("x")).addBoth(got.append)
+    return got
+
+
+def test_who_comes_while_it_is_being_taken_is_the_newer_one() -> None:
+    disk = Slow()
+    uploading = Uploading(Papers(), disk, Clock(), shared=False)  # type: ignore[arg-type]
+    older = taking(uploading)
+    newer = taking(uploading)
+    disk.go_on()
+    receive = Deferred.fromCoroutine(older[0].receive(RequestBody(9, lambda: None), most=None))
+    receive.addErrback(lambda failure: failure.trap(Superseded))
+    receive.addCallback(lambda _: uploading.release(older[0]))
+
+    disk.go_on()
+
+    assert [held.name for held in newer] == ["x"]
+    uploading.release(newer[0])
+    disk.go_on()
+
+
+def test_who_waits_for_another_process_gives_way_to_who_comes_later() -> None:
+    disk, clock = InlineDisk(), Clock()
+    uploading = Uploading(Papers(busy=2), disk, clock, shared=True)  # type: ignore[arg-type]
+    older = taking(uploading)
+    newer = taking(uploading)
+
+    clock.pump([0.05, 0.05])
+
+    assert older[0].check(Superseded)
+    assert newer[0].name == "x"
+    uploading.release(newer[0])
 
 
 def _result_of(done: Deferred[None]) -> None:
