@@ -191,16 +191,17 @@ class Ends:
                 await self._tell_joined(turn, held)
                 return
             self._uploading.release(held)
-        parts: list[Held] = []
+        parts: dict[str, Held] = {}
         try:
-            for name in announced.parts:
-                parts.append(await self._uploading.take(name))  # noqa: PERF401 -- they are let go of
-            held = await self._joined(announced, [each.upload for each in parts])
+            # In one order for all: two that want the same ones never wait for each other.
+            for name in sorted(announced.parts):
+                parts[name] = await self._uploading.take(name)
+            held = await self._joined(announced, [parts[each].upload for each in announced.parts])
             await self._tell_joined(turn, held)
-            for part in parts:
+            for part in parts.values():
                 await part.lane.run(part.upload.joined_in, held.name)
         finally:
-            for part in parts:
+            for part in parts.values():
                 self._uploading.release(part)
 
     async def _joined(self, announced: Announced, parts: Sequence[Upload]) -> Held:

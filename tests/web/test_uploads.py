@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from dtfc.access.decisions import Policy
@@ -555,6 +556,31 @@ def test_a_part_twice(served: Served) -> None:
     urls = parts(served)
 
     assert joined(served, [urls[0], urls[0]]).status == 400
+
+
+def test_two_that_join_the_same_parts_in_different_orders_do_not_wait_for_each_other(
+    served: Served,
+) -> None:
+    one, other = parts(served)
+    holds = {name: took(served, name) for name in (one, other)}
+    wires = []
+    for urls in ([one, other], [other, one]):
+        wires.append(served.wire())
+        told = TUS | {"Upload-Concat": f"final;{' '.join(urls)}"}
+        wires[-1].send(served.head("POST", "/uploads/", told, None))
+
+    for held in holds.values():
+        served.uploading.release(held)
+
+    assert sorted(Answer(wire.got).status for wire in wires) == [201, 400]
+
+
+def took(served: Served, url: str) -> Any:
+    """Hold an upload, as a request does."""
+    held: list[Any] = []
+    name = url.rpartition("/")[2]
+    Deferred.fromCoroutine(served.uploading.take(name)).addCallback(held.append)
+    return held[0]
 
 
 def test_a_part_that_was_joined_with_others(served: Served) -> None:
