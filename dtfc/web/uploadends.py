@@ -217,7 +217,7 @@ class Ends:
             for each in parts:
                 await held.lane.run(each.read_into, held.upload)
         except BaseException:
-            held.lane.run(held.upload.discard)
+            held.give_up()
             self._uploading.release(held)
             raise
         return held

@@ -121,6 +121,18 @@ class Held:
         if self._body is not None:
             self._body.hurry()
 
+    def give_up(self) -> None:
+        """Take it away, behind the step that runs, and behind what must not stop half-way."""
+        if self._finishing is not None:
+            self._finishing.addCallback(lambda _: self.give_up())
+            return
+
+        def discarded() -> None:
+            if self._upload is not None:
+                self._upload.discard()
+
+        self.lane.run(discarded)
+
     def release(self, then: Callable[[], None]) -> None:
         """Let go of it, behind the step that runs; ``then`` is called when that is done."""
         if self._finishing is not None:
@@ -295,6 +307,8 @@ class Uploading:
         try:
             await held.fetch(take)
         except BaseException:
+            # Nobody will ever hear of it, though it may have been made.
+            held.give_up()
             held.release(lambda: None)
             raise
         held.name = held.upload.name

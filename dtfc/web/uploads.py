@@ -192,7 +192,7 @@ class UploadPages:
                 await self._goes_on(turn, held, 201)
         except BaseException:
             if not told:
-                held.lane.run(held.upload.discard)
+                held.give_up()
             raise
         finally:
             self._uploading.release(held)

@@ -65,6 +65,9 @@ class Paper:
     def close(self) -> None:
         pass
 
+    def discard(self) -> None:
+        self.written = b"gone"
+
 
 def receiving(paper: Paper, *, most: int | None = None) -> tuple[Slow, RequestBody, Any]:
     """A request in the middle: A is on its way to the disk, B was read, C has come."""
@@ -180,6 +183,37 @@ def test_who_waits_for_another_process_gives_way_to_who_comes_later() -> None:
     assert older[0].check(Superseded)
     assert newer[0].name == "x"
     uploading.release(newer[0])
+
+
+def test_what_is_made_for_somebody_who_left_is_taken_away() -> None:
+    disk, paper = Slow(), Paper()
+    uploading = Uploading(Papers(), disk, Clock(), shared=False)  # type: ignore[arg-type]
+    making = Deferred.fromCoroutine(uploading.create(lambda: paper))  # type: ignore[arg-type, return-value]
+
+    making.cancel()
+    making.addErrback(lambda failure: failure.trap(CancelledError))
+    disk.go_on()
+
+    assert paper.written == b"gone"
+
+
+def test_what_is_given_up_is_finished_first() -> None:
+    disk, paper = Slow(), Paper()
+    held = Held("x", disk)
+    held._upload = paper  # type: ignore[assignment] # all that is asked of it
+    seen: list[bytes] = []
+
+    async def work() -> None:
+        await held.lane.run(lambda: seen.append(paper.written))
+        await held.lane.run(lambda: seen.append(paper.written))
+
+    finishing = held.finish(work())
+    finishing.cancel()
+    finishing.addErrback(lambda failure: failure.trap(CancelledError))
+    held.give_up()
+    disk.go_on()
+
+    assert (seen, paper.written) == ([b"", b""], b"gone")
 
 
 def _result_of(done: Deferred[None]) -> None:
