@@ -324,15 +324,21 @@ class Daemon(MultiService):
             self._fail(error)
             self._stop()
             return
-        if self._draining is not None:
+        if self._is_draining():
             return
         if self._predecessor is not None:
             await self._predecessor.relieve(self._reactor, os.getpid())
+            if self._is_draining():
+                # It was told to stop while it waited.
+                return
         status = self._node.status()
         self._notifier.ready(status)
         self._log.info("ready: {status}", status=status)
         if self._notifier.watchdog_interval is not None:
             self._watchdog.start(self._notifier.watchdog_interval)
+
+    def _is_draining(self) -> bool:
+        return self._draining is not None
 
     def _tell_alive(self) -> None:
         if self._node.answers():

@@ -156,7 +156,14 @@ class PretendListening(Service):
 class Shell:
     """A daemon and everything around it."""
 
-    def __init__(self, folder: Path, *, log: bool = False, **environment: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        log: bool = False,
+        predecessor: Callable[[Callable[[], None]], Any] | None = None,
+        **environment: str,
+    ) -> None:
         self.folder = folder
         self.config = folder / "dtfc.toml"
         self.config.write_text('basedir = "store"\n')
@@ -188,6 +195,7 @@ class Shell:
             notifier=notifier,
             signals=self.signals,
             succession=succession,
+            predecessor=predecessor,
             log=self.log,
             identity=None,
             fail=self.failed.append,
@@ -547,3 +555,28 @@ def test_the_others_let_go_of_ports_and_log_with_it(tmp_path: Path) -> None:
     shell.daemon.reopen_log()
     shell.daemon.terminate()
     assert shell.node.others == ["log opened anew", "ports left"]
+
+
+class PretendPredecessor:
+    """Knows nothing of a successor for a while."""
+
+    def __init__(self) -> None:
+        self.relieved: Deferred[None] = Deferred()
+
+    def connect(self, _reactor: Any) -> None:
+        pass
+
+    async def relieve(self, _reactor: Any, _pid: int) -> None:
+        await self.relieved
+
+
+def test_who_is_told_to_stop_while_it_takes_over_does_not_say_that_it_serves(
+    tmp_path: Path,
+) -> None:
+    predecessor = PretendPredecessor()
+    shell = Shell(tmp_path, predecessor=lambda _stop: predecessor).start()
+    shell.send(signal.SIGTERM)
+
+    predecessor.relieved.callback(None)
+
+    assert not any("READY" in each for each in shell.told)
