@@ -409,23 +409,29 @@ class Uploads:
         return count
 
     def _expired(self, name: str, before: float) -> bool:
-        path = f"{self._folder}/{name}"
-        times = []
-        for each in (path, path + STATE, path + _WANTED):
-            with contextlib.suppress(OSError):
-                times.append(os.stat(each, follow_symlinks=False).st_mtime)
-        if not times or max(times) >= before:
+        if not self._was_left(name, before):
             return False
         try:
-            fd = self._open(path)
+            fd = self._open(f"{self._folder}/{name}")
         except OSError:
             self.remove(name)
             return False
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Somebody may have had it, and let go of it, before it was ours.
+            if not self._was_left(name, before):
+                return False
             self.remove(name)
         except BlockingIOError:
             return False
         finally:
             os.close(fd)
         return True
+
+    def _was_left(self, name: str, before: float) -> bool:
+        path = f"{self._folder}/{name}"
+        times = []
+        for each in (path, path + STATE, path + _WANTED):
+            with contextlib.suppress(OSError):
+                times.append(os.stat(each, follow_symlinks=False).st_mtime)
+        return bool(times) and max(times) < before

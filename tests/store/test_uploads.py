@@ -617,6 +617,25 @@ def test_an_upload_that_is_held_does_not_expire(store: Store) -> None:
     upload.close()
 
 
+def test_an_upload_that_somebody_went_on_with_at_the_last_moment_does_not_expire(
+    store: Store, again: Callable[[], Uploads], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = begun(store)
+    upload.close()
+    aged(store, upload)
+    opens = Uploads._open
+
+    def open_late(path: str) -> int:
+        monkeypatch.undo()
+        fed(again().take(upload.name), BYTES[:9]).close()
+        return opens(path)
+
+    monkeypatch.setattr(Uploads, "_open", staticmethod(open_late))
+    store.uploads.expire(2000)
+
+    assert store.uploads.take(upload.name).offset == 9
+
+
 def test_what_was_touched_later_does_not_expire(store: Store) -> None:
     begun(store).close()
 
