@@ -197,7 +197,7 @@ class Ends:
             for name in sorted(announced.parts):
                 parts[name] = await self._uploading.take(name)
             held = await self._joined(announced, [parts[each].upload for each in announced.parts])
-            await self._tell_joined(turn, held)
+            await self._tell_joined(turn, held, fresh=True)
             for part in parts.values():
                 await part.lane.run(part.upload.joined_in, held.name)
         finally:
@@ -222,9 +222,15 @@ class Ends:
             raise
         return held
 
-    async def _tell_joined(self, turn: Turn, held: Held) -> None:
+    async def _tell_joined(self, turn: Turn, held: Held, *, fresh: bool = False) -> None:
         try:
             await self.finished(turn, held, url_of(turn.request, held.name))
+        except BaseException:
+            if fresh:
+                # Nobody was told of it, and its parts have all that it has: to join them
+                # again would make another copy each time.
+                held.give_up()
+            raise
         finally:
             self._uploading.release(held)
 

@@ -18,8 +18,10 @@ from dtfc.access.decisions import Policy
 from dtfc.access.verbs import Verb
 from dtfc.digest import Digest
 from dtfc.disk import InlineDisk
+from dtfc.errors import NoSpace
 from dtfc.peers.roster import Roster
 from dtfc.store.blobs import open_store
+from dtfc.store.upload import Upload
 from dtfc.web.auditlog import Deed
 from dtfc.web.blobs import Blobs, Terms
 from dtfc.web.gate import Gate
@@ -581,6 +583,22 @@ def took(served: Served, url: str) -> Any:
     name = url.rpartition("/")[2]
     Deferred.fromCoroutine(served.uploading.take(name)).addCallback(held.append)
     return held[0]
+
+
+def test_a_join_that_fails_leaves_no_copy(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = parts(served)
+    folder = served.store.layout.own("uploads")
+    before = sorted(os.listdir(folder))
+    with monkeypatch.context() as patched:
+        patched.setattr(Upload, "enter", full)
+        assert joined(served, urls).status == 507
+
+    assert sorted(os.listdir(folder)) == before
+    assert joined(served, urls).status == 201
+
+
+def full(_upload: Upload) -> None:
+    raise NoSpace(1, 0, 0)
 
 
 def test_a_part_that_was_joined_with_others(served: Served) -> None:
