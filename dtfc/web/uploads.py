@@ -325,12 +325,14 @@ class UploadPages:
                 known = held.upload.known
             finally:
                 self._uploading.release(held)
-        length = known.announced.length
+        length, now = known.announced.length, self._now()
+        # To look renews what is open, but nothing renews what is over.
+        touched = (await self._disk.run(self._uploads.look, name)).touched_at if known.over else now
         told = {
             "offset": offset,
             "length": length,
             "complete": known.over or offset == length,
-            "expires_at": int(self._now() + self.terms.ttl),
+            "expires_at": int(touched + self.terms.ttl),
             "stored": known.stored,
         }
         if known.stored is not None:

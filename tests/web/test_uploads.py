@@ -941,6 +941,17 @@ def test_get_tells_what_became_of_it(served: Served) -> None:
     )
 
 
+def test_get_tells_when_what_is_over_is_forgotten(served: Served) -> None:
+    url = served.begun()
+    served.sent(url)
+    state = f"{served.store.layout.own('uploads')}/{url.rpartition('/')[2]}.upload"
+    os.utime(state, (served.now - 1000, served.now - 1000))
+
+    told = served.ask("GET", url, {}).json["expires_at"]
+
+    assert told == int(os.stat(state).st_mtime + served.pages.terms.ttl)
+
+
 def test_get_tells_how_far_it_is(served: Served) -> None:
     url = served.begun()
     served.sent(url, CONTENT[:9])
