@@ -108,6 +108,7 @@ class Predecessor(Protocol):
         self._stop = stop
         self._inbox = Inbox()
         self._gone = False
+        self._until_end = -1
         self._may_go_on: Deferred[None] | None = None
 
     async def relieve(self, reactor: Any, pid: int) -> None:
@@ -118,6 +119,7 @@ class Predecessor(Protocol):
             pid: of this process.
         """
         if self._gone:
+            self._let_go()
             return
         self._may_go_on = Deferred()
         self._may_go_on.addTimeout(PATIENCE, reactor, lambda *_: None)
@@ -125,11 +127,15 @@ class Predecessor(Protocol):
         self.transport.write(pack("ready", pid=pid))
         await self._may_go_on
         self.transport.loseConnection()
+        self._let_go()
 
     def connect(self, reactor: Any) -> None:
         """Begin to listen to it."""
         from twisted.internet import stdio  # noqa: PLC0415 - imports the reactor
 
+        # The loop closes its own at its end, and after that twistd removes the pid file:
+        # the other process must not put its own there before.
+        self._until_end = os.dup(SAYS)
         channel: Any = stdio.StandardIO  # mypy knows the class for Windows
         channel(self, stdin=HEARS, stdout=SAYS, reactor=reactor)
 
@@ -147,6 +153,11 @@ class Predecessor(Protocol):
         """It is gone: there is nobody to wait for."""
         self._gone = True
         self._go_on()
+
+    def _let_go(self) -> None:
+        fd, self._until_end = self._until_end, -1
+        if fd >= 0:
+            os.close(fd)
 
     def _go_on(self) -> None:
         waiting, self._may_go_on = self._may_go_on, None

@@ -257,6 +257,24 @@ def test_or_after_a_while() -> None:
     assert scene.done == [None]
 
 
+def test_who_is_told_of_its_end_is_told_after_its_loop_has_closed_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hears, says = os.pipe()
+    os.set_blocking(hears, False)
+    monkeypatch.setattr("dtfc.daemon.handover.SAYS", says)
+    monkeypatch.setattr("twisted.internet.stdio.StandardIO", lambda *_, **__: None)
+    scene = Relieving()
+    scene.predecessor.connect(scene.clock)
+    os.close(says)
+
+    with pytest.raises(BlockingIOError):
+        os.read(hears, 1)
+    scene.relieve().predecessor.dataReceived(pack("go"))
+    assert os.read(hears, 1) == b""
+    os.close(hears)
+
+
 def test_it_stops_when_it_is_told_to() -> None:
     scene = Relieving()
     scene.predecessor.dataReceived(pack("stop"))
