@@ -171,11 +171,11 @@ class Resumable:
         answer = await self._wire.ask(
             "POST", self._node, "/uploads/", b"", fields=fields, good=(201,)
         )
-        path = urlsplit(answer.fields.get("location", "")).path
+        path = _path_in(answer.fields.get("location", ""))
         if not _UPLOAD.match(path):
             raise Unreachable("says no address of the upload that makes sense", node=self._node)
+        self._take_offset(answer.fields.get("upload-offset", "0"))
         self._path = path
-        self._offset = _offset(answer.fields.get("upload-offset", "0"))
         if self._source.length and self._offset >= self._source.length:
             self._new = False
         self._saw(self._offset, self._source.length)
@@ -193,10 +193,14 @@ class Resumable:
         offset, length = answer.fields.get("upload-offset", ""), answer.fields.get("upload-length")
         if length is not None and length != str(self._source.length):
             raise NotFound("this is the upload of something else", node=self._node)
-        self._offset = _offset(offset)
-        if not 0 <= self._offset <= self._source.length:
-            raise Unreachable("says no offset that makes sense", node=self._node)
+        self._take_offset(offset)
         self._saw(self._offset, self._source.length)
+
+    def _take_offset(self, text: str) -> None:
+        offset = _offset(text)
+        if not 0 <= offset <= self._source.length:
+            raise Unreachable("says no offset that makes sense", node=self._node)
+        self._offset = offset
 
     async def _send(self) -> None:
         """Send the rest in one request.
@@ -262,6 +266,13 @@ def _finished(node: str, answer: Answer) -> tuple[Digest, int, str | None, int |
         return digest_of(told), length_of(told), text(told, "filename"), replicas
     except Senseless as error:
         raise Unreachable(str(error), node=node) from error
+
+
+def _path_in(url: str) -> str:
+    try:
+        return urlsplit(url).path
+    except ValueError:
+        return ""
 
 
 def _offset(text: str) -> int:

@@ -40,6 +40,8 @@ class StandIn:
     """Whether answers to PATCH get lost."""
     spoils: bool = False
     """Whether it stores other bytes than came."""
+    tells: dict[str, str] = field(default_factory=dict)
+    """Fields of its answer to a POST, in the place of those that make sense."""
     uploads: dict[str, Upload] = field(default_factory=dict)
     blobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
@@ -152,7 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
         if known is not None:
             upload.stored, offset = known, upload.length
             upload.content = bytearray(upload.length)
-        self.answer(201, Location=path, Upload_Offset=str(offset))
+        fields = {"Location": path, "Upload_Offset": str(offset)} | self.stand_in.tells
+        self.answer(201, b"", **fields)
 
     def do_PATCH(self) -> None:
         node = self.noted()

@@ -298,3 +298,17 @@ async def test_a_node_that_knows_no_digest_in_a_url_is_told_the_name(
     stored = await nodes.another(node.url).put(b"hello", name="a.txt")
 
     assert (stored.digest, node.requests[-1]) == (Digest.of(b"hello"), "PUT /a.txt")
+
+
+@pytest.mark.parametrize(
+    "told", [{"Upload_Offset": "x"}, {"Upload_Offset": "9" * 15}, {"Location": "http://[1/x"}]
+)
+@pytest_twisted.ensureDeferred
+async def test_a_node_that_makes_no_sense_is_to_blame(
+    nodes: Nodes, stand_in: Made, film: Path, told: dict[str, str]
+) -> None:
+    node = stand_in()
+    node.tells = told
+
+    with pytest.raises(Unreachable, match="makes sense"):
+        await nodes.another(node.url).put(str(film))
