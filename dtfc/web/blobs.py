@@ -650,6 +650,20 @@ class Blobs:
             request.for_all = for_all
         return Stored(info, new=False)
 
+    async def owe_again(self, owed: Owed, stub: dict[str, Any]) -> None:
+        """Note once more that copies are owed of a blob, unless it is not here any more.
+
+        Raises:
+            StoreFailure: it cannot be noted.
+        """
+        if self.replicas is None:
+            return
+        try:
+            info = await self._disk.run(self._store.stat, Digest.from_hex(stub["sha512"]))
+        except (Absent, Denied):
+            return
+        await owed.note(info, stub)
+
     async def _admit_copy(self, digest: Digest | None) -> None:
         """Refuse a copy of what was deleted, before its body.
 

@@ -106,7 +106,10 @@ class Ends:
         if not upload.complete or upload.known.announced.is_part:
             return None
         if upload.known.stored is not None:
-            return dict(upload.known.stored)
+            stub = dict(upload.known.stored)
+            # Whoever heard that there were too few copies asks again until there are enough.
+            await self._blobs.owe_again(turn.owed, stub)
+            return stub
         return await held.finish(self._make_blob(held, turn.owed))
 
     async def _make_blob(self, held: Held, owed: Owed) -> dict[str, Any]:
@@ -123,7 +126,8 @@ class Ends:
         stub = stub_of(stored, upload.known.announced.name)
         await owed.note(stored.info, stub)
         await held.lane.run(upload.is_stored, dict(stub))
-        return {**stub, _NEW: stored.new}
+        stub[_NEW] = stored.new
+        return stub
 
     async def finished(self, turn: Turn, held: Held, url: str = "") -> bool:
         """Make a blob of an upload that is complete, and answer; False if more has to come.

@@ -301,6 +301,7 @@ class UploadPages:
             await held.lane.run(held.upload.sync)
             # It may have been cut off between its last byte and its end.
             stub = await self._ends.stub_of(turn, held)
+            await turn.owed.settle()
             status, fields = dialect.looked(self._ends.progress(held.upload))
             for field, value in fields:
                 request.put(field, value)

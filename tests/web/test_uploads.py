@@ -18,7 +18,7 @@ from dtfc.access.decisions import Policy
 from dtfc.access.verbs import Verb
 from dtfc.digest import Digest
 from dtfc.disk import InlineDisk
-from dtfc.errors import NoSpace
+from dtfc.errors import NoSpace, QuorumMissed
 from dtfc.peers.roster import Roster
 from dtfc.store.blobs import open_store
 from dtfc.store.upload import Upload
@@ -939,6 +939,45 @@ def test_get_tells_what_became_of_it(served: Served) -> None:
         DIGEST.hex,
         "a.txt",
     )
+
+
+class Copies:
+    """Owes copies of which there are not enough at first."""
+
+    def __init__(self, missed: int) -> None:
+        self._missed = missed
+
+    def admit(self) -> None:
+        """Take it."""
+
+    async def owe(self, info: Any) -> bool:
+        return bool(info)
+
+    async def enough(self, digest: Digest, *, own: bool) -> int:
+        assert own
+        self._missed -= 1
+        if self._missed >= 0:
+            raise QuorumMissed(digest.hex, 1, 2, 5)
+        return 2
+
+
+def test_the_end_says_how_many_copies_there_are(served: Served) -> None:
+    served.blobs.replicas = Copies(0)  # type: ignore[assignment] # a stand-in
+
+    assert drafted(served, CONTENT, Upload_Complete="?1").json["replicas"] == 2
+
+
+@pytest.mark.parametrize("method", ["HEAD", "PATCH"])
+def test_too_few_copies_are_no_end_until_there_are_enough(served: Served, method: str) -> None:
+    served.blobs.replicas = Copies(2)  # type: ignore[assignment] # a stand-in
+    url = served.begun()
+    told = TUS_PART | {"Upload-Offset": str(len(CONTENT))}
+    body = b"" if method == "PATCH" else None
+
+    first = served.sent(url).status
+    others = [served.ask(method, url, told, body).status for _ in range(2)]
+
+    assert [first, *others] == [503, 503, 204 if method == "PATCH" else 200]
 
 
 def test_get_tells_when_what_is_over_is_forgotten(served: Served) -> None:
