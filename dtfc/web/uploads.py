@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dtfc.access.tokens import Target
 from dtfc.access.verbs import Verb
@@ -301,7 +301,8 @@ class UploadPages:
             await held.lane.run(held.upload.sync)
             # It may have been cut off between its last byte and its end.
             stub = await self._ends.stub_of(turn, held)
-            await turn.owed.settle()
+            if stub is not None and not await self._is_entered(turn, known.announced, stub):
+                return
             status, fields = dialect.looked(self._ends.progress(held.upload))
             for field, value in fields:
                 request.put(field, value)
@@ -311,6 +312,15 @@ class UploadPages:
             request.answer(status)
         finally:
             self._uploading.release(held)
+
+    async def _is_entered(self, turn: Turn, announced: Announced, stub: dict[str, Any]) -> bool:
+        """Do what the end does behind the blob; False if that failed, and is answered.
+
+        Whoever sees that all bytes are here need not send another part, which would do it.
+        """
+        await turn.owed.settle()
+        entering = await self._entering(turn.request, announced)
+        return entering is None or await entering.entered(stub)
 
     async def _tell(self, request: Request, _dialect: Dialect, name: str) -> None:
         known = await self._look_up(request, name)

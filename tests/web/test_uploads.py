@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -978,6 +979,45 @@ def test_too_few_copies_are_no_end_until_there_are_enough(served: Served, method
     others = [served.ask(method, url, told, body).status for _ in range(2)]
 
     assert [first, *others] == [503, 503, 204 if method == "PATCH" else 200]
+
+
+class Entering:
+    """Enters files in documents that only pretend."""
+
+    def __init__(self) -> None:
+        self.entered_in: list[str] = []
+        self.hangs = True
+
+    async def admit(self, request: Any, *_args: object, **_options: object) -> Any:
+        document = request.query("doc")
+        if document is None:
+            return None
+
+        async def entered(stub: dict[str, Any]) -> bool:
+            if self.hangs:
+                await Deferred()
+            self.entered_in.append(f"{document}: {stub['filename']}")
+            return True
+
+        return SimpleNamespace(entered=entered)
+
+
+def test_who_sees_that_all_is_here_has_it_in_its_document(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entering = Entering()
+    monkeypatch.setattr("dtfc.web.uploads.admit_entry", entering.admit)
+    told = TUS | {"Upload-Length": str(len(CONTENT))}
+    url = served.ask("POST", "/uploads/?name=a.txt&db=d&doc=album", told)["location"]
+    wire = served.wire()
+    part = TUS_PART | {"Upload-Offset": "0"}
+    wire.send(served.head("PATCH", url, part, len(CONTENT)) + CONTENT)
+    wire.lose()
+    entering.hangs = False
+
+    offset = served.offset(url)
+
+    assert (offset, entering.entered_in) == (len(CONTENT), ["album: a.txt"])
 
 
 def test_get_tells_when_what_is_over_is_forgotten(served: Served) -> None:
