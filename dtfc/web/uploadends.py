@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from twisted.logger import Logger
+
 from dtfc.digest import Digest
-from dtfc.errors import BadInput, Denied
+from dtfc.errors import BadInput, Denied, NoSpace, StoreFailure
 from dtfc.http.digests import repr_digest
 from dtfc.web.blobs import JSON, json_of, stub_of
 from dtfc.web.dialects import Progress
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from dtfc.web.entering import Entering
     from dtfc.web.request import Request
     from dtfc.web.uploading import Held, Uploading
+
+_log = Logger()
 
 #: A member of what is passed on here: whether the blob was not here before.
 _NEW = "new"
@@ -125,7 +129,11 @@ class Ends:
         self._blobs.has_stored(stored)
         stub = stub_of(stored, upload.known.announced.name)
         await owed.note(stored.info, stub)
-        await held.lane.run(upload.is_stored, dict(stub))
+        try:
+            await held.lane.run(upload.is_stored, dict(stub))
+        except (NoSpace, StoreFailure) as error:
+            # The blob is durable, and whoever asks for the upload again finds it.
+            _log.error("noting the end of an upload: {error}", error=str(error))
         stub[_NEW] = stored.new
         return stub
 
