@@ -580,8 +580,7 @@ class Node(MultiService):
     def _open_uploads(self, settings: Settings, store: Store) -> UploadPages | None:
         if self._blobs is None:
             return None
-        shared = settings.workers > 1
-        self._uploading = Uploading(store.uploads, self._disk, self._reactor, shared=shared)
+        self._uploading = Uploading(store.uploads, self._disk, self._reactor)
         self._uploads = UploadPages(
             self._blobs,
             self._uploading,
@@ -749,8 +748,6 @@ class Node(MultiService):
         """Say whether another process serves in this one's place, and does the chores."""
         self.site.succeeded = yes
         # What is under way here may be wanted there.
-        if self._uploading is not None:
-            self._uploading.shared = True
         if self._loader is not None:
             self._loader.share()
         if yes and self._chores:

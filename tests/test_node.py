@@ -150,9 +150,7 @@ def test_what_is_under_way_there_is_shared_from_then_on(tmp_path: Path) -> None:
     handed = Handed(tmp_path, owns_process=False)
     handed.run(2)
     handed.node.set_succeeded(yes=True)
-    uploading, loader = handed.node._uploading, handed.node._loader
-    assert uploading is not None
+    loader = handed.node._loader
     assert loader is not None
-    assert uploading.shared
     assert loader._around.shared
     assert handed.stop()

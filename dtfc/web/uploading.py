@@ -285,14 +285,12 @@ class Uploading:
         uploads: the store's.
         disk: where blocking work runs.
         clock: the reactor.
-        shared: whether other processes take uploads of the same store.
     """
 
-    def __init__(self, uploads: Uploads, disk: Disk, clock: Any, *, shared: bool) -> None:
+    def __init__(self, uploads: Uploads, disk: Disk, clock: Any) -> None:
         self.uploads = uploads
         self._disk = disk
         self._clock = clock
-        self.shared = shared
         self._held: dict[str, Held] = {}
         self._look = LoopingCall(self._look_at_all)
         self._look.clock = clock
@@ -378,7 +376,8 @@ class Uploading:
         for held in list(self._held.values()):
             held.hurry()
             # Before it is taken the wish is our own.
-            if self.shared and held.taken:
+            # By another process: a worker, or one that this one succeeds or is succeeded by.
+            if held.taken:
                 self._disk.run(self.uploads.is_wanted, held.name).addCallbacks(
                     lambda wanted, held=held: held.yield_body() if wanted else None,
                     lambda _failure: None,

@@ -157,7 +157,7 @@ def taking(uploading: Uploading) -> list[Any]:
 
 def test_who_comes_while_it_is_being_taken_is_the_newer_one() -> None:
     disk = Slow()
-    uploading = Uploading(Papers(), disk, Clock(), shared=False)  # type: ignore[arg-type]
+    uploading = Uploading(Papers(), disk, Clock())  # type: ignore[arg-type]
     older = taking(uploading)
     newer = taking(uploading)
     disk.go_on()
@@ -174,7 +174,7 @@ def test_who_comes_while_it_is_being_taken_is_the_newer_one() -> None:
 
 def test_who_waits_for_another_process_gives_way_to_who_comes_later() -> None:
     disk, clock = InlineDisk(), Clock()
-    uploading = Uploading(Papers(busy=2), disk, clock, shared=True)  # type: ignore[arg-type]
+    uploading = Uploading(Papers(busy=2), disk, clock)  # type: ignore[arg-type]
     older = taking(uploading)
     newer = taking(uploading)
 
@@ -187,7 +187,7 @@ def test_who_waits_for_another_process_gives_way_to_who_comes_later() -> None:
 
 def test_what_is_made_for_somebody_who_left_is_taken_away() -> None:
     disk, paper = Slow(), Paper()
-    uploading = Uploading(Papers(), disk, Clock(), shared=False)  # type: ignore[arg-type]
+    uploading = Uploading(Papers(), disk, Clock())  # type: ignore[arg-type]
     making = Deferred.fromCoroutine(uploading.create(lambda: paper))  # type: ignore[arg-type, return-value]
 
     making.cancel()

@@ -97,7 +97,7 @@ class Served:
             metrics=lambda _node: b"",
             clock=self.clock,
         )
-        self.uploading = Uploading(self.store.uploads, disk, self.clock, shared=False)
+        self.uploading = Uploading(self.store.uploads, disk, self.clock)
         self.pages = UploadPages(
             self.blobs,
             self.uploading,
