@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,6 +21,31 @@ settings.register_profile(
 )
 settings.register_profile("big", max_examples=5000, deadline=None)
 settings.load_profile(os.environ.get("DTFC_HYPOTHESIS", "fast"))
+
+
+#: Of which tests CI takes a part each time, another one with each seed: they start daemons.
+_SLOW = ("tests/live/", "tests/process/", "tests/prove/", "tests/etc/", "tests/docs/")
+
+#: Which of these are quick, or few.
+_QUICK = ("tests/live/test_framing_live.py", "tests/live/test_selectors_live.py")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Choose a part of the slow tests, if one was asked for."""
+    share = float(os.environ.get("DTFC_SLOW_SHARE") or 1)
+    if share >= 1:
+        return
+    seed = os.environ["DTFC_SEED"]
+    chosen = [
+        item
+        for item in items
+        if not item.nodeid.startswith(_SLOW)
+        or item.nodeid.startswith(_QUICK)
+        or Random(f"{seed} {item.nodeid}").random() < share
+    ]
+    left = [item for item in items if item not in set(chosen)]
+    config.hook.pytest_deselected(items=left)
+    items[:] = chosen
 
 
 @implementer(ILogObserver)

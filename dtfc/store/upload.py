@@ -79,6 +79,7 @@ class Upload:
         self._place = state.place
         # Which line is durable: the other one is written over.
         self._durable = state.slot
+        self._unsynced = False
         self._growth = growth
         self._home = home
         self._door = door
@@ -280,10 +281,16 @@ class Upload:
 
     def _note(self, *, durable: bool) -> None:
         self._place = replace(self._place, number=self._place.number + 1)
+        if self._unsynced:
+            # An fsync of that file has failed, and is not tried again: there is a new one.
+            self._home.keep(self.name, self._place, self.known)
+            self._durable, self._unsynced = 0, False
+            return
         slot = (self._durable + 1) % SLOTS
+        self._unsynced = durable
         self._home.note(self.name, self._place.line(), slot, durable=durable)
         if durable:
-            self._durable = slot
+            self._durable, self._unsynced = slot, False
 
     # -- its end ------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from dtfc.access.decisions import Policy
 from dtfc.access.verbs import Verb
 from dtfc.digest import Digest
 from dtfc.disk import InlineDisk
-from dtfc.errors import NoSpace, QuorumMissed
+from dtfc.errors import NoSpace, QuorumMissed, StoreFailure
 from dtfc.peers.roster import Roster
 from dtfc.store.blobs import open_store
 from dtfc.store.upload import Upload
@@ -1154,3 +1154,34 @@ def test_the_beginning_is(served: Served) -> None:
 
 def test_to_give_an_upload_up_is_no_deletion(served: Served) -> None:
     assert deeds_of(served, "DELETE", served.begun(), TUS, b"") == [("given up", "")]
+
+
+def unnotable(served: Served, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Begin an upload whose end cannot be noted, and send it; return its URL."""
+    url = served.begun()
+
+    def refuse(*_what: object) -> None:
+        raise StoreFailure("keep what is known of an upload", OSError(5, "Input/output error"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(served.store.uploads, "keep", refuse)
+        assert served.sent(url)["content-location"] == f"/{DIGEST}"
+    return url
+
+
+def test_an_end_that_cannot_be_noted_is_an_end(
+    served: Served, monkeypatch: pytest.MonkeyPatch, logged_failures: Any
+) -> None:
+    unnotable(served, monkeypatch)
+    logged_failures.flush()
+
+    assert served.has()
+
+
+def test_who_asks_again_finds_it(
+    served: Served, monkeypatch: pytest.MonkeyPatch, logged_failures: Any
+) -> None:
+    url = unnotable(served, monkeypatch)
+    logged_failures.flush()
+
+    assert served.ask("HEAD", url, TUS)["content-location"] == f"/{DIGEST}"
