@@ -13,7 +13,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -33,6 +35,7 @@ class Zygote:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         self._alive: set[int] = set()
+        self._asking = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -51,23 +54,40 @@ class Zygote:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
-        stdin.write(json.dumps(question) + "\n")
-        stdin.flush()
-        return int(stdout.readline())
+        with self._asking:
+            stdin.write(json.dumps(question) + "\n")
+            stdin.flush()
+            return int(stdout.readline())
 
-    def start(self, flags: list[str], folder: str, output: str) -> int:
+    def start(
+        self,
+        flags: list[str],
+        folder: str,
+        output: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> int:
         """Start a daemon; return its process id, at once.
 
         Args:
             flags: of dtfc.
             folder: where it runs.
             output: the file that takes what it writes.
+            environment: its own; this process's, as it was at the beginning, if None.
         """
         root = ["--allow-root"] if os.geteuid() == 0 else []
         arguments = ["twistd", "-n", "--pidfile=", "dtfc", *root, *flags]
-        pid = self._ask({"start": arguments, "folder": folder, "output": output})
+        question = {"start": arguments, "folder": folder, "output": output}
+        pid = self._ask({**question, "environment": dict(environment) if environment else None})
         self._alive.add(pid)
         return pid
+
+    def ended(self, pid: int) -> int | None:
+        """Say how a daemon has ended, as ``waitpid`` does; None while it has not."""
+        status = self._ask({"look": pid})
+        if status < 0:
+            return None
+        self._alive.discard(pid)
+        return status
 
     def end(self, pid: int, number: signal.Signals) -> int:
         """Send a daemon a signal, and wait for its end; return what ``waitpid`` says."""
@@ -111,10 +131,13 @@ def serve() -> None:
         question = json.loads(line)
         if "wait" in question:
             answer = os.waitpid(question["wait"], 0)[1]
+        elif "look" in question:
+            pid, status = os.waitpid(question["look"], os.WNOHANG)
+            answer = status if pid else -1
         else:
             answer = os.fork()
             if answer == 0:
-                _become(question["start"], question["folder"], question["output"])
+                _become(**question)
                 # No two processes may share what a reactor waits on.
                 fresh: Any = reactor
                 fresh.__init__()
@@ -128,8 +151,11 @@ def _say(stream: IO[str], answer: int) -> None:
     stream.flush()
 
 
-def _become(arguments: list[str], folder: str, output: str) -> None:
-    sys.argv = arguments
+def _become(start: list[str], folder: str, output: str, environment: dict[str, str] | None) -> None:
+    sys.argv = start
+    if environment is not None:
+        os.environ.clear()
+        os.environ.update(environment)
     os.chdir(folder)
     log = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import http.client
 import json
@@ -12,7 +13,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from prove.zygote import Zygote
+from tests.support.waiting import until
 
 MIB = 1024 * 1024
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -27,6 +31,53 @@ def free_port() -> int:
 def sha512_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha512").hexdigest()
+
+
+class Process(Protocol):
+    """What is asked of a daemon's process: :class:`subprocess.Popen` answers it."""
+
+    @property
+    def pid(self) -> int:
+        """Its id."""
+
+    def poll(self) -> int | None:
+        """Return how it has ended; None while it has not."""
+
+    def send_signal(self, sig: int, /) -> None:
+        """Send it a signal."""
+
+    def wait(self, timeout: float) -> int:
+        """Wait for its end, and return how it was."""
+
+
+class Forked:
+    """A daemon that was forked from a process which has imported everything."""
+
+    def __init__(self, zygote: Zygote, pid: int) -> None:
+        self._zygote = zygote
+        self._code: int | None = None
+        self.pid = pid
+
+    def poll(self) -> int | None:
+        if self._code is None:
+            status = self._zygote.ended(self.pid)
+            self._code = None if status is None else os.waitstatus_to_exitcode(status)
+        return self._code
+
+    def send_signal(self, sig: int, /) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, sig)
+
+    def wait(self, timeout: float) -> int:
+        until(lambda: self.poll() is not None, seconds=timeout)
+        assert self._code is not None
+        return self._code
+
+
+@functools.cache
+def zygote() -> Zygote:
+    """Return what daemons are forked from; it ends with this process."""
+    return Zygote()
 
 
 class LiveNode:
@@ -44,25 +95,29 @@ class LiveNode:
         self.wrapper: list[str] = []
         """What starts the daemon's own command."""
         self.output = folder / "output.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
-    def start(self) -> LiveNode:
-        """Start the daemon and wait until it answers."""
-        command = [
-            *(sys.executable, "-m", "twisted", "-n", "--pidfile=", "dtfc"),
-            *("--port", str(self.port), "--basedir", str(self.basedir)),
-            *(["--allow-root"] if os.geteuid() == 0 else []),
-            *self.flags,
-        ]
-        command[1:3] = ["-c", f"{self.prelude}\nfrom twisted.scripts.twistd import run; run()"]
+    def _begin(self) -> Process:
+        flags = ["--port", str(self.port), "--basedir", str(self.basedir), *self.flags]
+        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONUNBUFFERED": "1"}
+        if not self.prelude and not self.wrapper:
+            pid = zygote().start(flags, str(self.folder), str(self.output), environment)
+            return Forked(zygote(), pid)
+        root = ["--allow-root"] if os.geteuid() == 0 else []
+        run = f"{self.prelude}\nfrom twisted.scripts.twistd import run; run()"
+        command = [sys.executable, "-c", run, "-n", "--pidfile=", "dtfc", *root, *flags]
         with self.output.open("ab") as output:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 [*self.wrapper, *command],
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONUNBUFFERED": "1"},
+                env=environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
+
+    def start(self) -> LiveNode:
+        """Start the daemon and wait until it answers."""
+        self._process = self._begin()
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
