@@ -462,15 +462,17 @@ class WrongOffset(DtfcError):
     Args:
         expected: bytes that are here.
         provided: where the part begins.
+        complete: whether nothing is lacking any more.
     """
 
-    def __init__(self, expected: int, provided: int) -> None:
+    def __init__(self, expected: int, provided: int, *, complete: bool = False) -> None:
         super().__init__(
             f"this upload has {expected} bytes, and the part begins at {provided}; "
             f"go on at {expected}"
         )
         self.expected = expected
         self.provided = provided
+        self.complete = complete
 
 
 class UploadOver(DtfcError):

@@ -18,7 +18,7 @@ from prove.zygote import free_port
 
 _SETUP = """
 apt-get update -qq
-apt-get install -qq -y --no-install-recommends /root/dtfc.deb curl systemd procps >/dev/null
+apt-get install -qq -y --no-install-recommends /opt/dtfc.deb curl systemd procps >/dev/null
 """
 
 _BEGIN = """
@@ -58,7 +58,7 @@ not grep -i "plugin cache" /tmp/log
 
 _REMOVE = """
 echo 'max-body = "1GiB"' >> /etc/dtfc/dtfc.toml
-apt-get install -qq -y --reinstall /root/dtfc.deb > /dev/null
+apt-get install -qq -y --reinstall /opt/dtfc.deb > /dev/null
 grep -q '^max-body' /etc/dtfc/dtfc.toml
 apt-get remove -qq -y dtfc > /dev/null
 [ ! -e /usr/lib/dtfc ]
@@ -71,14 +71,14 @@ grep -q "is kept" /tmp/purged
 """
 
 _PURGE = """
-apt-get install -qq -y /root/dtfc.deb > /dev/null
+apt-get install -qq -y /opt/dtfc.deb > /dev/null
 start; up
 curl -sSf -T /tmp/body localhost:$port/body > /dev/null
 kill $pid; wait $pid
 su -s /bin/sh -c 'touch /var/lib/dtfc/PURGE' dtfc
 apt-get purge -qq -y dtfc > /dev/null
 [ -e /var/lib/dtfc ]
-apt-get install -qq -y /root/dtfc.deb > /dev/null
+apt-get install -qq -y /opt/dtfc.deb > /dev/null
 rm /var/lib/dtfc/PURGE; touch /var/lib/dtfc/PURGE
 apt-get purge -qq -y dtfc > /dev/null
 [ ! -e /var/lib/dtfc ]
@@ -97,15 +97,15 @@ another() {{ i=0; until [ "$(main)" != "$1" ] && [ "$(main)" != 0 ] \\
 i=0; until curl -sf -o /dev/null localhost:$port/readyz; do
     i=$((i + 1)); [ $i -lt 300 ] || {{ systemctl status dtfc; exit 1; }}; sleep 0.2; done
 [ "$(systemctl show dtfc -p User --value)" = dtfc ]
-curl -sSf -T /root/dtfc.deb localhost:$port/body > /dev/null
-digest=$(sha512sum < /root/dtfc.deb | cut -d' ' -f1)
+curl -sSf -T /opt/dtfc.deb localhost:$port/body > /dev/null
+digest=$(sha512sum < /opt/dtfc.deb | cut -d' ' -f1)
 ( while [ ! -e /tmp/over ]; do curl -sSf -o /dev/null localhost:$port/$digest || exit 1; done ) &
 asking=$!
 old=$(main)
 systemctl kill --kill-whom=main -s USR2 dtfc; another $old
 systemctl reload dtfc
 old=$(main)
-dpkg -i /root/dtfc.deb > /dev/null; another $old
+dpkg -i /opt/dtfc.deb > /dev/null; another $old
 old=$(main)
 systemctl restart dtfc; another $old
 touch /tmp/over
@@ -124,7 +124,7 @@ _SOCKET = """
 mkdir -p /etc/systemd/system/dtfc.socket.d
 printf '[Socket]\\nListenStream=\\nListenStream={port}\\n' \\
     > /etc/systemd/system/dtfc.socket.d/port.conf
-cp /etc/dtfc/dtfc.toml /root/kept
+cp /etc/dtfc/dtfc.toml /opt/kept
 echo 'listen = ["systemd:domain=INET6:index=0"]' >> /etc/dtfc/dtfc.toml
 """
 
@@ -142,7 +142,7 @@ def under_systemd(root: Root) -> None:
         booted.run(_SYSTEMD.format(port=port))
     finally:
         booted.end()
-        root.run("cp /root/kept /etc/dtfc/dtfc.toml")
+        root.run("cp /opt/kept /etc/dtfc/dtfc.toml")
 
 
 def build() -> str:
@@ -185,7 +185,7 @@ def prove(_seed: int, _share: float) -> list[Row]:
     folder = tempfile.mkdtemp(prefix="dtfc-debian-", dir="/var/tmp")
     try:
         root = Root(f"{folder}/root")
-        shutil.copy(paths[0], f"{root.folder}/root/dtfc.deb")
+        shutil.copy(paths[0], f"{root.folder}/opt/dtfc.deb")
         begin = _BEGIN.format(port=free_port())
         steps = {
             "installed": _SETUP,

@@ -118,12 +118,11 @@ class Predecessor(Protocol):
             reactor: the clock.
             pid: of this process.
         """
-        if self._gone:
+        if self._gone or self.transport is None:
             self._let_go()
             return
         self._may_go_on = Deferred()
         self._may_go_on.addTimeout(PATIENCE, reactor, lambda *_: None)
-        assert self.transport is not None  # noqa: S101 - connected before the loop runs
         self.transport.write(pack("ready", pid=pid))
         await self._may_go_on
         self.transport.loseConnection()

@@ -80,6 +80,9 @@ JSON = "application/json"
 CONDITIONS = ("if-match", "if-none-match", "if-unmodified-since")
 
 
+#: What a body has to be.
+OWN_BYTES = "the file's own bytes"
+
 _OF_NOTHING = Digest.of(b"")
 
 
@@ -167,12 +170,20 @@ class Blobs:
         else:
             self._gate.check_names(needed, info.names)
 
+    async def admit_reader(self, request: Request, digest: Digest) -> None:
+        """Return if whoever asks may read a blob, or what is said of it.
+
+        Raises:
+            DtfcError: as :meth:`admit`.
+        """
+        await self.admit(request, Verb.HEAD if request.method == b"HEAD" else Verb.GET, digest)
+
     # -- reading ------------------------------------------------------------
 
     async def get(self, request: Request, digest: Digest, *, ask_peers: bool) -> None:
         """Answer GET and HEAD of a blob; load it first if it is not here."""
         head_only = request.method == b"HEAD"
-        await self.admit(request, Verb.HEAD if head_only else Verb.GET, digest)
+        await self.admit_reader(request, digest)
         holding = Holding(self._store, self._disk, self._upkeep.checks)
         request.cache = "here"
         try:
@@ -464,7 +475,7 @@ class Blobs:
             request.method.decode("ascii"),
             request.field,
             Representation(length, digest.etag, stored_at),
-            content_type(_name_of(request, stored_name)),
+            content_type(name_of(request, stored_name)),
             secrets.token_hex(16),
             most=self.terms.max_ranges,
         )
@@ -489,7 +500,7 @@ class Blobs:
             request.put(EMBEDDING, BY_ALL)
         fields = validator_fields(digest, stored_at, self.terms.max_age)
         if planned.status != 304:
-            name = _name_of(request, stored_name)
+            name = name_of(request, stored_name)
             inline = request.query("inline") == "1" and is_safe_inline(content_type(name))
             fields += content_fields(digest, planned, name, inline=inline)
         for field, value in fields:
@@ -522,8 +533,7 @@ class Blobs:
 
     async def chunks(self, request: Request, digest: Digest) -> None:
         """Answer with a blob's chunk map; no peer is asked."""
-        verb = Verb.HEAD if request.method == b"HEAD" else Verb.GET
-        await self.admit(request, verb, digest)
+        await self.admit_reader(request, digest)
         holding = Holding(self._store, self._disk, self._upkeep.checks)
         try:
             try:
@@ -837,11 +847,17 @@ def _refused_body(request: Request) -> bool:
     if request.field("content-range"):
         # RFC 9110 section 14.5: a server without partial PUT must not store a part.
         raise BadInput("PUT stores whole files; Content-Range is not taken")
-    codings = [value.strip().lower() for value in request.field("content-encoding")]
-    if any(coding != "identity" for coding in codings):
-        request.problem(unsupported_media_type(", ".join(codings), "the file's own bytes"))
+    coding = coding_of(request)
+    if coding:
+        request.problem(unsupported_media_type(coding, OWN_BYTES))
         return True
     return False
+
+
+def coding_of(request: Request) -> str:
+    """Return how a body is coded; empty if it is a file's own bytes, which alone are taken."""
+    codings = [value.strip().lower() for value in request.field("content-encoding")]
+    return ", ".join(codings) if any(coding != "identity" for coding in codings) else ""
 
 
 def _accepts_partial(request: Request) -> bool:
@@ -849,7 +865,12 @@ def _accepts_partial(request: Request) -> bool:
     return request.field("dtfc-partial") == ["wait"]
 
 
-def _name_of(request: Request, stored_name: str | None) -> str | None:
+def name_of(request: Request, stored_name: str | None) -> str | None:
+    """Return the name that a request gives a blob; else the one that it has.
+
+    Raises:
+        BadName: it cannot be one.
+    """
     name = request.query("name")
     return check_name(name) if name is not None else stored_name
 

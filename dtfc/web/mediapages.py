@@ -6,7 +6,6 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from dtfc.access.verbs import Verb
 from dtfc.errors import Absent, Corrupt
 from dtfc.store.chunkmap import CHUNK
 from dtfc.web.fields import caching
@@ -67,8 +66,7 @@ class MediaPages:
             NotMedia, ProbeFailed, TooManyProbes: as the prober says.
             DtfcError: as the gate, the store and the loader say.
         """
-        verb = Verb.HEAD if request.method == b"HEAD" else Verb.GET
-        await self._blobs.admit(request, verb, digest)
+        await self._blobs.admit_reader(request, digest)
         _ = self._prober.program
         try:
             await self._disk.run(self._store.stat, digest)

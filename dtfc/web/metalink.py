@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dtfc import __version__
-from dtfc.access.verbs import Verb
 from dtfc.errors import Absent
 from dtfc.http.links import METALINK, MetalinkFile, Mirror, country_of, link_values
-from dtfc.names import check_name, content_disposition, name_in_xml
+from dtfc.names import content_disposition, name_in_xml
 from dtfc.store.chunkmap import CHUNK
+from dtfc.web.blobs import name_of
 from dtfc.web.chunkmaps import map_of
 from dtfc.web.holding import Holding
 from dtfc.web.transmit import Pace
@@ -115,10 +115,7 @@ class MetalinkPages:
             Corrupt: it is damaged here.
             DtfcError: as the gate and the store say.
         """
-        verb = Verb.HEAD if request.method == b"HEAD" else Verb.GET
-        await self._blobs.admit(request, verb, digest)
-        wanted = request.query("name")
-        name = None if wanted is None else check_name(wanted)
+        await self._blobs.admit_reader(request, digest)
         holding = Holding(self._store, self._disk, self._upkeep.checks)
         try:
             info, reading = await holding.open(digest)
@@ -135,7 +132,7 @@ class MetalinkPages:
             length, stored_name, hashes = info.length, info.name, found.hashes
         finally:
             holding.close()
-        name = name or stored_name or digest.hex
+        name = name_of(request, stored_name) or digest.hex
         file = MetalinkFile(
             name_in_xml(name, digest.hex),
             length,

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import DeferredSemaphore
 
-from dtfc.access.verbs import Verb
 from dtfc.errors import TooManyTorrents
 from dtfc.http.torrents import TORRENT, piece_of, torrent
-from dtfc.names import check_name, content_disposition, safe_name
+from dtfc.names import content_disposition, safe_name
 from dtfc.store import hashing
 from dtfc.store.chunkmap import CHUNK
+from dtfc.web.blobs import name_of
 from dtfc.web.holding import Holding
 from dtfc.web.metalink import GENERATOR
 from dtfc.web.source import BlobSource
@@ -70,10 +70,7 @@ class TorrentPages:
             Corrupt: it is damaged here.
             DtfcError: as the gate and the store say.
         """
-        verb = Verb.HEAD if request.method == b"HEAD" else Verb.GET
-        await self._blobs.admit(request, verb, digest)
-        wanted = request.query("name")
-        name = None if wanted is None else check_name(wanted)
+        await self._blobs.admit_reader(request, digest)
         holding = Holding(self._store, self._disk, self._upkeep.checks)
         try:
             info, reading = await holding.open(digest)
@@ -81,7 +78,7 @@ class TorrentPages:
         finally:
             holding.close()
         places = await self._metalinks.places(request, digest, info.length)
-        name = name or info.name or digest.hex
+        name = name_of(request, info.name) or digest.hex
         body = torrent(
             safe_name(name, digest.hex),
             info.length,

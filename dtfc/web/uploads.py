@@ -28,9 +28,9 @@ from dtfc.errors import (
 from dtfc.http import tus
 from dtfc.http.problems import problem_for
 from dtfc.store.uploadstate import Announced, Known
-from dtfc.web.blobs import JSON, json_of, stub_of
+from dtfc.web.blobs import JSON, OWN_BYTES, coding_of, json_of, stub_of
 from dtfc.web.copies import Owed
-from dtfc.web.dialects import PART, Creation, Part, Progress, dialect_of, problem_of
+from dtfc.web.dialects import PART, Creation, Part, Progress, WrongType, dialect_of, problem_of
 from dtfc.web.entering import admit_entry
 from dtfc.web.uploadends import Ends, Turn, point_to, url_of
 
@@ -150,11 +150,7 @@ class UploadPages:
                 raise  # the operator has to know as well
             status, fields = dialect.failed(error, problem)
             if isinstance(error, WrongOffset):
-                progress = Progress(error.expected, None, complete=False)
-                fields = [
-                    *fields,
-                    *(each for each in dialect.fields(progress) if each not in fields),
-                ]
+                fields = dialect.fields(Progress(error.expected, None, complete=error.complete))
             problem = replace(problem, status=status, fields=(*problem.fields, *fields))
             request.problem(problem)
 
@@ -255,7 +251,8 @@ class UploadPages:
     async def _append(self, turn: Turn, held: Held, part: Part) -> None:
         upload = held.upload
         if part.offset != upload.offset:
-            raise WrongOffset(await held.lane.run(upload.sync), part.offset)
+            at = await held.lane.run(upload.sync)
+            raise WrongOffset(at, part.offset, complete=upload.known.over)
         if upload.complete and turn.request.body.length != 0:
             raise UploadOver(upload.offset)
         if part.length is not None:
@@ -398,6 +395,6 @@ class UploadPages:
 
 
 def _refuse_coded(request: Request) -> None:
-    codings = [value.strip().lower() for value in request.field("content-encoding")]
-    if any(coding != "identity" for coding in codings):
-        raise BadInput("an upload is the file's own bytes: no Content-Encoding is taken")
+    coding = coding_of(request)
+    if coding:
+        raise WrongType(coding, OWN_BYTES)

@@ -24,6 +24,7 @@ from tests.support.live import MIB, LiveNode, free_port, sha512_of
 from tests.support.paced import PacedPeer
 from tests.support.programs import require_program
 from tests.support.twistd import wait_for
+from tests.support.waiting import until
 
 Live = Callable[..., LiveNode]
 Pace = Callable[..., PacedPeer]
@@ -106,7 +107,7 @@ def tail_of_a_load(live: Live, folder: Path, paced: Pace, size: int, rate: float
     node = node_with(live, folder, [paced(path, rate)])
     with ThreadPoolExecutor(1) as pool:
         whole = pool.submit(Fetched, f"{node.url}/{digest}")
-        time.sleep(0.2)
+        until(lambda: b"dtfc_loads_running 1.0" in node.request("GET", "/metrics")[2])
         seconds, tail = tail_of(f"{node.url}/{digest}", 1000)
         with path.open("rb") as file:
             file.seek(-1000, os.SEEK_END)

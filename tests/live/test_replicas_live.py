@@ -21,6 +21,7 @@ import pytest
 from dtfc.digest import Digest
 from dtfc.peers.listing import Peer
 from dtfc.replicas.placement import choose
+from tests.support import waiting
 from tests.support.live import MIB, LiveNode
 
 Live = Callable[..., LiveNode]
@@ -85,11 +86,7 @@ def metric(node: LiveNode, name: str) -> float:
 
 def until(so: Callable[[], bool], what: str) -> float:
     """Wait until something is so; return how many seconds that took."""
-    began = time.monotonic()
-    while not so():
-        assert time.monotonic() - began < PATIENCE, f"waited in vain for {what}"
-        time.sleep(0.05)
-    return time.monotonic() - began
+    return waiting.until(so, lambda: what, seconds=PATIENCE)
 
 
 def put(node: LiveNode, content: bytes, name: str = "a.bin") -> tuple[int, Any, float]:
@@ -442,9 +439,9 @@ def kill_at_random(nodes: list[LiveNode], chaos: random.Random, end: float) -> i
         victim = chaos.choice(nodes)
         victim.end(signal.SIGKILL)
         kills += 1
-        time.sleep(chaos.choice([0.1, 1.0, 5.0]))
+        time.sleep(chaos.choice([0.1, 1.0, 5.0]))  # How long it is away is the case.
         victim.start()
-        time.sleep(chaos.uniform(0.2, 2))
+        time.sleep(chaos.uniform(0.2, 2))  # So is how long it serves.
     return kills
 
 

@@ -701,6 +701,14 @@ def test_the_wrong_offset_in_a_draft(served: Served) -> None:
     assert (answer.status, answer["upload-offset"], answer["upload-complete"]) == (409, "9", "?0")
 
 
+def test_the_wrong_offset_of_what_is_complete(served: Served) -> None:
+    url = drafted(served, CONTENT[:9])["location"]
+    appended(served, url, CONTENT[9:], 9, "?1")
+    answer = appended(served, url, b"x", 3, "?1")
+
+    assert (answer.status, answer["upload-complete"]) == (409, "?1")
+
+
 def test_it_is_a_problem_of_its_own_type(served: Served) -> None:
     url = drafted(served, CONTENT[:9])["location"]
     problem = appended(served, url, b"x", 3, "?0").json
@@ -1102,7 +1110,7 @@ def test_who_may_not_put_may_not_go_on(served: Served, method: str) -> None:
 
 
 def test_a_coded_body(served: Served) -> None:
-    assert served.sent(served.begun(), CONTENT, Content_Encoding="gzip").status == 400
+    assert served.sent(served.begun(), CONTENT, Content_Encoding="gzip").status == 415
 
 
 def test_every_refusal_is_a_problem(served: Served) -> None:
