@@ -629,7 +629,7 @@ class Node(MultiService):
             random=self._random,
         )
         if self._blobs is not None:
-            self._blobs.replicas = self._replicas
+            self._blobs.storing.replicas = self._replicas
         if self._mirrors is not None:
             self._mirrors.copies = self._replicas.known
         if self._metrics is not None:

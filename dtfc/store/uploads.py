@@ -136,7 +136,7 @@ class Uploads:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
                 place = Place(boot=self._boot)
-                self._keep(name, place, known)
+                self.keep(name, place, known)
                 return self._taken(name, fd, State(place, 0, known), 0)
             except BaseException:
                 os.close(fd)
@@ -152,7 +152,7 @@ class Uploads:
         """
         name = secrets.token_urlsafe(32)
         place = Place(offset=announced.length or 0, boot=self._boot)
-        self._keep(name, place, Known(announced, self._now(), stored=stored))
+        self.keep(name, place, Known(announced, self._now(), stored=stored))
         return name
 
     def look(self, name: str) -> Looked:
@@ -295,9 +295,6 @@ class Uploads:
         Raises:
             NoSpace, StoreFailure: as the operating system says.
         """
-        self._keep(name, place, known)
-
-    def _keep(self, name: str, place: Place, known: Known) -> None:
         with self._volume.failing("keep what is known of an upload"):
             folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

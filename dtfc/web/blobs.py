@@ -1,11 +1,10 @@
-"""GET, HEAD, PUT, POST and DELETE of blobs."""
+"""GET and HEAD of blobs; ``dtfc.web.storing`` has PUT, POST and DELETE."""
 
 from __future__ import annotations
 
-import json
 import secrets
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from dtfc.access.tokens import Target
@@ -14,47 +13,32 @@ from dtfc.digest import Digest
 from dtfc.disk import Disk, Lane
 from dtfc.errors import (
     Absent,
-    BadInput,
-    BadSession,
-    BadToken,
-    Contradiction,
     Corrupt,
-    Denied,
     DtfcError,
-    NoCredentials,
     PeersUnreached,
     Retracted,
     StoreFailure,
-    TooLarge,
 )
-from dtfc.http.digests import parse_digest_field, parse_legacy_digest, repr_digest
-from dtfc.http.preconditions import Representation, precondition_for_write
+from dtfc.http.preconditions import Representation
 from dtfc.http.problems import (
-    length_required,
     not_found,
     precondition_failed,
-    problem_for,
     range_not_satisfiable,
-    unsupported_media_type,
 )
 from dtfc.http.ranges import Plan, Span, plan
 from dtfc.integrity.reading import Reading
 from dtfc.media_types import content_type, is_safe_inline
 from dtfc.names import check_name
 from dtfc.store.chunkmap import CHUNK, ChunkMap
-from dtfc.store.facts import Stored
 from dtfc.web.chunkmaps import map_of, send_map
-from dtfc.web.copies import Owed, is_copy
-from dtfc.web.entering import admit_entry
 from dtfc.web.fields import BY_ALL, EMBEDDING, Fields, caching, content_fields, validator_fields
-from dtfc.web.forms import boundary_of, store_files
 from dtfc.web.holding import Holding
 from dtfc.web.hotblobs import HotBlob, HotBlobs
-from dtfc.web.ingest import Ingest, commit
 from dtfc.web.loading import LoadSource, Trust
 from dtfc.web.receivers import Admitted
-from dtfc.web.smallputs import LONGEST
 from dtfc.web.source import BlobSource, Heal
+from dtfc.web.storing import Storing
+from dtfc.web.stubs import JSON, described, json_of
 from dtfc.web.transmit import send
 
 if TYPE_CHECKING:
@@ -63,25 +47,14 @@ if TYPE_CHECKING:
     from dtfc.http.links import Mirror
     from dtfc.integrity.upkeep import Upkeep
     from dtfc.peers.loader import Load, Loader, RemoteInfo
-    from dtfc.replicas.owed import Replicas
     from dtfc.store.blobs import BlobInfo, Store
     from dtfc.store.records import Record
-    from dtfc.web.body import RequestBody
     from dtfc.web.gate import Gate
     from dtfc.web.metalink import Links
     from dtfc.web.receivers import Bound
     from dtfc.web.request import Request
     from dtfc.web.smallputs import SmallPuts
     from dtfc.web.transmit import Source
-
-JSON = "application/json"
-
-#: Fields that make a write depend on what is there (RFC 9110 section 13.1).
-CONDITIONS = ("if-match", "if-none-match", "if-unmodified-since")
-
-
-#: What a body has to be.
-OWN_BYTES = "the file's own bytes"
 
 _OF_NOTHING = Digest.of(b"")
 
@@ -121,7 +94,7 @@ class Blobs:
         bound: says to how many nodes a blob is sent at once; None for any number.
 
     Attributes:
-        replicas: copies to other nodes what clients store; None if nothing does.
+        storing: the answers to those that store and delete.
         links: says in the heads of answers where else a blob can be had; None if nothing does.
     """
 
@@ -146,11 +119,18 @@ class Blobs:
         self._gate = gate
         self.terms = terms
         self._hot = hot
-        self._small_puts = small_puts
-        self.replicas: Replicas | None = None
         self.links: Links | None = None
-        self._revived = revived
         self._bound = bound
+        self.storing = Storing(
+            self,
+            store,
+            disk,
+            loader,
+            upkeep,
+            gate=gate,
+            small_puts=small_puts,
+            revived=revived,
+        )
 
     async def admit(self, request: Request, verb: Verb, digest: Digest) -> None:
         """Return if whoever asks may do this with a blob.
@@ -520,16 +500,17 @@ class Blobs:
         await self.admit(request, Verb.GET, digest)
         info = await self._disk.run(self._store.stat, digest)
         verified_at = await self._disk.run(self._store.catalog.verified_at, digest)
-        described = {
-            **_described(info),
+        replicas = self.storing.replicas
+        told = {
+            **described(info),
             "names": list(info.names),
             "stored_at": info.stored_at,
             "last_verified_at": verified_at,
-            "replicas": [] if self.replicas is None else await self.replicas.known(digest),
+            "replicas": [] if replicas is None else await replicas.known(digest),
             "marker": None,
         }
         request.put("Cache-Control", "no-store")
-        request.answer(200, json_of(described), JSON)
+        request.answer(200, json_of(told), JSON)
 
     async def chunks(self, request: Request, digest: Digest) -> None:
         """Answer with a blob's chunk map; no peer is asked."""
@@ -572,293 +553,6 @@ class Blobs:
         hint = f"a blob is fetched by its digest; /files.json?name={quote(name)} tells it"
         request.problem(replace(problem, detail=f"{problem.detail}; {hint}"))
 
-    # -- writing ------------------------------------------------------------
-
-    async def put(self, request: Request, name: str | None, digest: Digest | None) -> None:
-        """Store the body of a PUT; everything that can be refused is refused before it."""
-        target = Target(None if digest is None else digest.hex, name)
-        if self._gate.admit(request, Verb.PUT, target) is not None:
-            await self._gate.ask_couchdb(request, Verb.PUT, target)
-        if _refused_body(request):
-            return
-        deliberate = not is_copy(request)
-        owed = Owed(self.replicas if deliberate else None)
-        owed.admit()
-        request.site.callers.begin_upload(request)
-        expected, sha256 = _promised(request, digest)
-        if await self._failed_precondition(request, "PUT", expected):
-            return
-        if not deliberate:
-            await self._admit_copy(expected)
-        length = request.body.length
-        entering = await admit_entry(request, self._gate, name, length, copy=not deliberate)
-        # Who waits for 100 Continue is told first whether there is room, and need not send
-        # what is here.
-        waits = request.head.expects_continue
-        kept = None
-        if waits and deliberate and expected is not None and sha256 is None:
-            kept = await self.kept(request, expected, name, length)
-        small = sha256 is None and not waits
-        if kept is not None:
-            stored = kept
-        elif small and length is not None and length <= LONGEST:
-            stored = await self._put_small(
-                request.body, length, name, expected, deliberate=deliberate
-            )
-        else:
-            if expected is not None:
-                await self._disk.run(self._store.may_store, expected)
-            ingest = self._new_ingest()
-            try:
-                await ingest.open(length, want_sha256=sha256 is not None)
-                await ingest.receive(request.body)
-                stored = await ingest.commit(
-                    name, digest=expected, sha256=sha256, deliberate=deliberate
-                )
-            finally:
-                ingest.close()
-        stored_digest = stored.info.digest
-        self.has_stored(stored)
-        stub = stub_of(stored, name)
-        await owed.note(stored.info, stub)
-        await owed.settle()
-        request.put("Location", f"/{stored_digest}")
-        request.put("ETag", stored_digest.etag)
-        request.put("Repr-Digest", repr_digest(stored_digest))
-        if entering is not None and not await entering.entered(stub):
-            return
-        request.answer(201 if stored.new else 200, json_of(stub), JSON)
-
-    async def kept(
-        self, request: Request, digest: Digest, name: str | None, length: int | None
-    ) -> Stored | None:
-        """Store a blob again that is here, without its bytes; None if they have to come.
-
-        To know a digest is no proof of having the bytes, so whoever asks must be
-        allowed to read them; and they are verified here as they would be for that.
-
-        Raises:
-            BadName, NoSpace, StoreFailure: it cannot be stored again.
-        """
-        for_all = request.for_all
-        holding = Holding(self._store, self._disk, self._upkeep.checks)
-        try:
-            await self.admit(request, Verb.GET, digest)
-            info, reading = await holding.open(digest)
-            if length not in (None, info.length):
-                return None
-            source = BlobSource(reading, self._upkeep.healing.heal, self._upkeep.clock)
-            for at in range(0, info.length, CHUNK):
-                count = min(CHUNK, info.length - at)
-                if source.ready(at, count) < 0:
-                    await source.prepare(holding.lane, at, count)
-            info = await holding.lane.run(self._store.store_again, digest, name)
-        except (Absent, Corrupt, Denied, NoCredentials, BadToken, BadSession):
-            return None
-        finally:
-            holding.close()
-            request.for_all = for_all
-        return Stored(info, new=False)
-
-    async def owe_again(self, owed: Owed, stub: dict[str, Any]) -> None:
-        """Note once more that copies are owed of a blob, unless it is not here any more.
-
-        Raises:
-            StoreFailure: it cannot be noted.
-        """
-        if self.replicas is None:
-            return
-        try:
-            info = await self._disk.run(self._store.stat, Digest.from_hex(stub["sha512"]))
-        except (Absent, Denied):
-            return
-        await owed.note(info, stub)
-
-    async def _admit_copy(self, digest: Digest | None) -> None:
-        """Refuse a copy of what was deleted, before its body.
-
-        Raises:
-            StaysDeleted: it was.
-            BadInput: the copy does not say of what it is one.
-            Denied, StoreFailure: as the store says.
-        """
-        if digest is None:
-            raise BadInput("a copy (DTFC-Replica) says in its URL which digest it has")
-        await self._disk.run(self._store.may_copy, digest)
-
-    def has_stored(self, stored: Stored) -> None:
-        """Tell those who have to know."""
-        self._loader.stored(stored.info.digest)
-        if stored.revival is not None:
-            self._revived(stored.revival)
-
-    async def _put_small(
-        self,
-        body: RequestBody,
-        length: int,
-        name: str | None,
-        expected: Digest | None,
-        *,
-        deliberate: bool,
-    ) -> Stored:
-        """Store a body that fits in memory: in a group, or else in one trip to the disk.
-
-        Raises:
-            TooLarge, WrongDigest, Denied, StaysDeleted, NoSpace, StoreFailure:
-                nothing is stored.
-        """
-        limit = self.terms.max_body
-        if limit is not None and length > limit:
-            raise TooLarge(limit, "--max-body")
-        blocks = await body.read(length)
-        whole = blocks[0] if len(blocks) == 1 else b"".join(blocks)
-        if self._small_puts is not None:
-            stored = await self._small_puts.put(whole, name, expected)
-            if stored is not None:
-                return stored
-        return await self._disk.run(
-            _store_whole, self._store, whole, name, expected, deliberate=deliberate
-        )
-
-    async def post(self, request: Request) -> None:
-        """Store the files of a form."""
-        await self._gate.let_in(request, Verb.PUT)
-        if _refused_body(request):
-            return
-        given = (request.field("content-type") or [""])[-1]
-        boundary = boundary_of(given)
-        if boundary is None:
-            request.problem(unsupported_media_type(given, "a form (multipart/form-data)"))
-            return
-        owed = Owed(self.replicas)
-        owed.admit()
-        request.site.callers.begin_upload(request)
-        stubs: list[dict[str, Any]] = []
-        new = False
-        try:
-            async for stored in store_files(request.body, boundary, self._new_ingest):
-                self.has_stored(stored)
-                stub = stub_of(stored, stored.info.name)
-                stubs.append(stub)
-                new = new or stored.new
-                await owed.note(stored.info, stub)
-            await owed.settle()
-        except DtfcError as error:
-            if not stubs:
-                raise
-            # What is stored stays stored: the client is told which files.
-            request.problem(problem_for(error).with_members(stored=stubs))
-            return
-        if not stubs:
-            raise BadInput("the form holds no file")
-        request.answer(201 if new else 200, json_of(stubs), JSON)
-
-    async def delete(self, request: Request, digest: Digest) -> None:
-        """Delete a blob here."""
-        if not await self.may_delete(request, digest):
-            return
-        deleted = await self._disk.run(self._store.delete, digest)
-        if self.replicas is not None:
-            await self.replicas.forget(digest)
-        if deleted.info is None:
-            raise Absent(digest.hex, deleted=True)
-        request.answer(200, json_of({"deleted": True, **_described(deleted.info)}), JSON)
-
-    async def may_delete(self, request: Request, digest: Digest) -> bool:
-        """Look whether a blob may be deleted, here or everywhere; False if 412 was answered.
-
-        Raises:
-            Denied: whoever asks may not.
-        """
-        await self.admit(request, Verb.DELETE, digest)
-        return not await self._failed_precondition(request, "DELETE", digest)
-
-    def _new_ingest(self) -> Ingest:
-        return Ingest(self._store, self._disk, self.terms.max_body)
-
-    async def _failed_precondition(
-        self, request: Request, method: str, digest: Digest | None
-    ) -> bool:
-        """Answer 412 where a precondition says so; without one nothing is looked up."""
-        if not any(map(request.field, CONDITIONS)):
-            return False
-        existing = None
-        if digest is not None:
-            try:
-                info = await self._disk.run(self._store.stat, digest)
-                existing = Representation(info.length, digest.etag, int(info.stored_at))
-            except Absent:
-                pass
-        if precondition_for_write(method, request.field, existing) is None:
-            return False
-        request.problem(precondition_failed())
-        return True
-
-
-def _store_whole(
-    store: Store, body: bytes, name: str | None, digest: Digest | None, *, deliberate: bool
-) -> Stored:
-    intake = store.intake(len(body))
-    try:
-        intake.write([body])
-        return commit(intake, name, digest=digest, deliberate=deliberate)
-    finally:
-        intake.discard()
-
-
-def _promised(request: Request, digest: Digest | None) -> tuple[Digest | None, bytes | None]:
-    """Return the SHA-512 and SHA-256 that the client says its body has.
-
-    Raises:
-        Contradiction: the URL and the header fields do not agree.
-        BadInput: a malformed field.
-    """
-    sha256: bytes | None = None
-    for found in (
-        parse_digest_field(request.field("repr-digest")),
-        parse_digest_field(request.field("content-digest")),
-        parse_legacy_digest(request.field("digest")),
-    ):
-        raw = found.get("sha-512")
-        if raw is not None:
-            promised = Digest(raw)
-            if digest is not None and digest != promised:
-                raise Contradiction("sha-512", digest.hex, promised.hex)
-            digest = promised
-        raw = found.get("sha-256")
-        if raw is not None:
-            if sha256 is not None and sha256 != raw:
-                raise Contradiction("sha-256", sha256.hex(), raw.hex())
-            sha256 = raw
-    return digest, sha256
-
-
-def _refused_body(request: Request) -> bool:
-    """Answer a body that is none, is a part of one, or is coded.
-
-    Raises:
-        BadInput: it is a part.
-    """
-    if not request.head.chunked and request.head.content_length is None:
-        # Empty by RFC 9112 section 6.3, but more likely a client's mistake than
-        # the wish to store the empty file; that is Content-Length: 0.
-        request.problem(length_required())
-        return True
-    if request.field("content-range"):
-        # RFC 9110 section 14.5: a server without partial PUT must not store a part.
-        raise BadInput("PUT stores whole files; Content-Range is not taken")
-    coding = coding_of(request)
-    if coding:
-        request.problem(unsupported_media_type(coding, OWN_BYTES))
-        return True
-    return False
-
-
-def coding_of(request: Request) -> str:
-    """Return how a body is coded; empty if it is a file's own bytes, which alone are taken."""
-    codings = [value.strip().lower() for value in request.field("content-encoding")]
-    return ", ".join(codings) if any(coding != "identity" for coding in codings) else ""
-
 
 def _accepts_partial(request: Request) -> bool:
     """Tell whether a peer also takes what is still being loaded here."""
@@ -873,28 +567,3 @@ def name_of(request: Request, stored_name: str | None) -> str | None:
     """
     name = request.query("name")
     return check_name(name) if name is not None else stored_name
-
-
-def _described(info: BlobInfo) -> dict[str, Any]:
-    """The keys that the 2015 program's PUT answered with, in its order."""
-    return {
-        "sha512": info.digest.hex,
-        "filename": info.name,
-        "length": info.length,
-        "content_type": content_type(info.name),
-        "stub": True,
-    }
-
-
-def stub_of(stored: Stored, name: str | None) -> dict[str, Any]:
-    """Return what the client is answered that has stored a blob under a name."""
-    described = _described(stored.info)
-    if name is not None:
-        described["filename"] = name
-        described["content_type"] = content_type(name)
-    return described
-
-
-def json_of(value: object) -> bytes:
-    """Return JSON, in UTF-8, as one line."""
-    return json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"

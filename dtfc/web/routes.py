@@ -184,7 +184,7 @@ class Routes:
 
     @app.route("/", methods=["POST"])
     async def post(self, request: Request) -> None:
-        await self._blobs.post(request)
+        await self._blobs.storing.post(request)
 
     @app.route("/<digest:digest>", methods=["GET"])
     async def get(self, request: Request, digest: Digest) -> None:
@@ -224,11 +224,11 @@ class Routes:
 
     @app.route("/<digest:digest>", methods=["DELETE"])
     async def delete(self, request: Request, digest: Digest) -> None:
-        await self._blobs.delete(request, digest)
+        await self._blobs.storing.delete(request, digest)
 
     @app.route("/<digest:digest>/allpeers", methods=["DELETE"])
     async def delete_everywhere(self, request: Request, digest: Digest) -> None:
-        if await self._blobs.may_delete(request, digest):
+        if await self._blobs.storing.may_delete(request, digest):
             await self._pages.delete(request, digest)
 
     @app.route("/deletions/<name>", methods=["GET"])
@@ -297,15 +297,15 @@ class Routes:
 
     @app.route("/<digest:digest>", methods=["PUT"])
     async def put_digest(self, request: Request, digest: Digest) -> None:
-        await self._blobs.put(request, None, digest)
+        await self._blobs.storing.put(request, None, digest)
 
     @app.route("/<digest:digest>/<name>", methods=["PUT"])
     async def put_digest_and_name(self, request: Request, digest: Digest, name: str) -> None:
-        await self._blobs.put(request, check_name(name), digest)
+        await self._blobs.storing.put(request, check_name(name), digest)
 
     @app.route("/<name>", methods=["PUT"])
     async def put_name(self, request: Request, name: str) -> None:
-        await self._blobs.put(request, check_name(name), None)
+        await self._blobs.storing.put(request, check_name(name), None)
 
     @app.route("/<name>", methods=["GET"])
     def get_name(self, request: Request, name: str) -> None:
@@ -401,7 +401,7 @@ class ShortCut(Resource):
         return self._tree.render(request)
 
     def _put(self, request: Request, name: str | None, digest: Digest | None) -> None:
-        putting = Deferred.fromCoroutine(self._blobs.put(request, name, digest))
+        putting = Deferred.fromCoroutine(self._blobs.storing.put(request, name, digest))
         if putting.called:
             putting.addErrback(self._answer, request)
             return

@@ -16,8 +16,8 @@ from twisted.logger import Logger
 from dtfc.digest import Digest
 from dtfc.errors import BadInput, Denied, NoSpace, StoreFailure
 from dtfc.http.digests import repr_digest
-from dtfc.web.blobs import JSON, json_of, stub_of
 from dtfc.web.dialects import Progress
+from dtfc.web.stubs import JSON, json_of, stub_of
 
 if TYPE_CHECKING:
     from dtfc.store.facts import Stored
@@ -112,7 +112,7 @@ class Ends:
         if upload.known.stored is not None:
             stub = dict(upload.known.stored)
             # Whoever heard that there were too few copies asks again until there are enough.
-            await self._blobs.owe_again(turn.owed, stub)
+            await self._blobs.storing.owe_again(turn.owed, stub)
             return stub
         return await held.finish(self._make_blob(held, turn.owed))
 
@@ -126,7 +126,7 @@ class Ends:
             # Nobody will ever have it.
             await held.lane.run(upload.discard)
             raise
-        self._blobs.has_stored(stored)
+        self._blobs.storing.has_stored(stored)
         stub = stub_of(stored, upload.known.announced.name)
         await owed.note(stored.info, stub)
         try:

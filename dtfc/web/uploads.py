@@ -28,10 +28,11 @@ from dtfc.errors import (
 from dtfc.http import tus
 from dtfc.http.problems import problem_for
 from dtfc.store.uploadstate import Announced, Known
-from dtfc.web.blobs import JSON, OWN_BYTES, coding_of, json_of, stub_of
 from dtfc.web.copies import Owed
 from dtfc.web.dialects import PART, Creation, Part, Progress, WrongType, dialect_of, problem_of
 from dtfc.web.entering import admit_entry
+from dtfc.web.storing import OWN_BYTES, coding_of
+from dtfc.web.stubs import JSON, json_of, stub_of
 from dtfc.web.uploadends import Ends, Turn, point_to, url_of
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class UploadPages:
     ) -> None:
         self.terms = terms
         self._blobs = blobs
+        self._storing = blobs.storing
         self._uploading = uploading
         self._uploads = uploading.uploads
         self._disk = disk
@@ -210,7 +212,7 @@ class UploadPages:
         if announced.sha512 is None or announced.is_part:
             return False
         digest = Digest.from_hex(announced.sha512)
-        stored = await self._blobs.kept(turn.request, digest, announced.name, announced.length)
+        stored = await self._storing.kept(turn.request, digest, announced.name, announced.length)
         if stored is None:
             return False
         length = stored.info.length
@@ -383,7 +385,7 @@ class UploadPages:
         return await admit_entry(request, self._gate, announced.name, announced.length, copy=False)
 
     def _turn(self, request: Request, dialect: Dialect, announced: Announced) -> Turn:
-        turn = Turn(request, dialect, Owed(None if announced.is_part else self._blobs.replicas))
+        turn = Turn(request, dialect, Owed(None if announced.is_part else self._storing.replicas))
         turn.owed.admit()
         return turn
 

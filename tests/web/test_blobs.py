@@ -179,7 +179,7 @@ class Owing:
 @pytest.fixture
 def owing(served: Served) -> Owing:
     replicas = Owing()
-    served.blobs.replicas = replicas  # type: ignore[assignment] # a stand-in
+    served.blobs.storing.replicas = replicas  # type: ignore[assignment] # a stand-in
     return replicas
 
 

@@ -315,7 +315,7 @@ async def test_with_too_few_copies_nothing_is_entered(place: Place) -> None:
             raise QuorumMissed(digest.hex, 1, 2, 5)
 
     replicas: Any = TooFew()
-    place.roads.blobs.replicas = replicas
+    place.roads.blobs.storing.replicas = replicas
     status, _, _ = await deferToThread(place.put, FAR + ADA)
     assert (status, place.files) == (503, None)
 

@@ -971,14 +971,14 @@ class Copies:
 
 
 def test_the_end_says_how_many_copies_there_are(served: Served) -> None:
-    served.blobs.replicas = Copies(0)  # type: ignore[assignment] # a stand-in
+    served.blobs.storing.replicas = Copies(0)  # type: ignore[assignment] # a stand-in
 
     assert drafted(served, CONTENT, Upload_Complete="?1").json["replicas"] == 2
 
 
 @pytest.mark.parametrize("method", ["HEAD", "PATCH"])
 def test_too_few_copies_are_no_end_until_there_are_enough(served: Served, method: str) -> None:
-    served.blobs.replicas = Copies(2)  # type: ignore[assignment] # a stand-in
+    served.blobs.storing.replicas = Copies(2)  # type: ignore[assignment] # a stand-in
     url = served.begun()
     told = TUS_PART | {"Upload-Offset": str(len(CONTENT))}
     body = b"" if method == "PATCH" else None
