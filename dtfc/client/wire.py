@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IPolicyForHTTPS, IResponse
@@ -29,16 +29,12 @@ from dtfc.peers.body import PeerLimits
 from dtfc.peers.client import PeerHTTP, PlainAgent, Reply
 from dtfc.peers.connections import Connections
 from dtfc.peers.failure import PeerFailure
-from dtfc.peers.urls import plain
 
 LARGEST_ANSWER = 8 * 1024 * 1024
 """Bytes of an answer that is no blob."""
 
 _ORIGIN = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
 _USER_AGENT = f"dtfc-client/{__version__}".encode("ascii")
-
-#: Bytes a second that a node's disk is trusted to make durable, at the least.
-_DURABLE_A_SECOND = 10 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,55 +171,35 @@ class NodeHTTP(PeerHTTP):
             Unreachable: no connection, no answer in time, or none that is whole.
             DtfcError: whatever ``body.read`` raises.
         """
-        patience = self._limits.first_byte + body.length / _DURABLE_A_SECOND
-        waiting: list[IDelayedCall] = []
-        late = False
-
-        def give_up() -> None:
-            nonlocal late
-            late = True
-            request.cancel()
+        talks: list[Talk] = []
 
         async def read() -> bytes:
             block = await body.read()
             body.saw(len(block))
             return block
 
-        talk = Talk(
-            body.length,
-            read,
-            self._clock,
-            self._limits.stall,
-            ask_first=body.ask_first,
-            sent=lambda: waiting.append(self._clock.callLater(patience, give_up)),
-        )
-        headers = _headers(fields)
-        if body.ask_first:
-            headers.addRawHeader(b"Expect", b"100-continue")
-        request: Deferred[Any] = self._treq.request(
-            method,
-            plain(f"{node}{path}"),
-            headers=headers,
-            data=talk,
-            allow_redirects=False,
-            unbuffered=True,
-            reactor=self._clock,  # type: ignore[arg-type]  # wanted for treq's own timeout only
-        )
+        def talking(sent: Callable[[], object]) -> Talk:
+            talk = Talk(
+                body.length,
+                read,
+                self._clock,
+                self._limits.stall,
+                ask_first=body.ask_first,
+                sent=sent,
+            )
+            talks.append(talk)
+            return talk
+
+        url = f"{node}{path}"
         try:
-            return await self._whole(method, await self._answered(request))
+            response = await self._conveyed(method, url, _headers(fields), body, talking)
+            return await self._whole(method, response)
         except (Heard, PeerFailure) as failure:
-            if talk.refusal is not None:
-                return read_early(talk.refusal, talk.early)
+            for talk in talks:
+                if talk.refusal is not None:
+                    return read_early(talk.refusal, talk.early)
             reason = failure.reason if isinstance(failure, PeerFailure) else "answered early"
             raise Unreachable(reason, node=node) from failure
-        except CancelledError:
-            if late:
-                raise Unreachable(f"no answer within {patience:g} seconds", node=node) from None
-            raise
-        finally:
-            for each in waiting:
-                if each.active():
-                    each.cancel()
 
     async def _whole(self, method: str, response: IResponse) -> Answer:
         """Read a small body.

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
@@ -52,6 +52,18 @@ _USER_AGENT = f"dtfc/{__version__}".encode("ascii")
 
 _DURABLE_A_SECOND = 10 * 1024 * 1024
 """Bytes a second that a peer's disk is trusted to make durable, at the least."""
+
+
+class Lengthy(Protocol):
+    """A body that may be long."""
+
+    @property
+    def length(self) -> int:
+        """Bytes in all."""
+
+    @property
+    def ask_first(self) -> bool:
+        """Whether the other side is to say first that it will take it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +315,44 @@ class PeerHTTP:
                 may have it all the same.
             DtfcError: whatever ``body.read`` raises.
         """
+        headers = _first_fields()
+        for name, value in body.fields:
+            headers.addRawHeader(name.encode("ascii"), value.encode("ascii"))
+
+        def outgoing(sent: Callable[[], object]) -> IBodyProducer:
+            return Outgoing(
+                body.length,
+                body.read,
+                self._clock,
+                self._limits.stall,
+                ask_first=body.ask_first,
+                sent=sent,
+            )
+
+        response = await self._conveyed("PUT", url, headers, body, outgoing)
+        return Reply("PUT", response, self._clock, self._limits)
+
+    async def _conveyed(
+        self,
+        method: str,
+        url: str,
+        headers: Headers,
+        body: Lengthy,
+        outgoing: Callable[[Callable[[], object]], IBodyProducer],
+    ) -> IResponse:
+        """Make a request whose body may be long.
+
+        Args:
+            method: of the request.
+            url: where to.
+            headers: its fields, beside the framing's own and ``Expect``.
+            body: how long it is, and whether it waits to be asked for.
+            outgoing: makes what sends it, and is told whom to call at its last byte.
+
+        Raises:
+            PeerFailure: no connection, no answer in time, or no HTTP.
+            DtfcError: whatever what is sent raises.
+        """
         patience = self._limits.first_byte + body.length / _DURABLE_A_SECOND
         waiting: list[IDelayedCall] = []
         late = False
@@ -312,30 +362,19 @@ class PeerHTTP:
             late = True
             request.cancel()
 
-        outgoing = Outgoing(
-            body.length,
-            body.read,
-            self._clock,
-            self._limits.stall,
-            ask_first=body.ask_first,
-            sent=lambda: waiting.append(self._clock.callLater(patience, give_up)),
-        )
-        headers = _first_fields()
         if body.ask_first:
             headers.addRawHeader(b"Expect", b"100-continue")
-        for name, value in body.fields:
-            headers.addRawHeader(name.encode("ascii"), value.encode("ascii"))
         request: Deferred[Any] = self._treq.request(
-            "PUT",
+            method,
             plain(url),
             headers=headers,
-            data=outgoing,
+            data=outgoing(lambda: waiting.append(self._clock.callLater(patience, give_up))),
             allow_redirects=False,
             unbuffered=True,
             reactor=self._clock,  # type: ignore[arg-type]  # wanted for treq's own timeout only
         )
         try:
-            response = await self._answered(request)
+            return await self._answered(request)
         except CancelledError:
             if late:
                 raise PeerFailure(f"no answer within {patience:g} seconds") from None
@@ -344,7 +383,6 @@ class PeerHTTP:
             for each in waiting:
                 if each.active():
                     each.cancel()
-        return Reply("PUT", response, self._clock, self._limits)
 
     async def _answered(self, request: Deferred[Any]) -> IResponse:
         """Wait for an answer, and say in words why there is none."""
